@@ -1,0 +1,43 @@
+# `make demo` and `make test` need git, make, a C compiler and a Python >= 3.12; everything else
+# is installed below this folder: the environment in .venv, uv (if there is none) in .tools.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint lock clean
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+CASE := examples/argyrodite_cell/case.toml
+
+help:
+	@echo "make demo   from atoms to a discharge curve: runs $(CASE)"
+	@echo "make test   the tests, with every warning an error"
+	@echo "make lint   ruff and mypy"
+	@echo "make lock   pin the dependencies of pyproject.toml again in requirements.lock"
+	@echo "make clean  remove .venv, .tools and results"
+
+demo: $(INSTALLED)
+	@echo "Running $(CASE): molecular dynamics, transport, slab, discharge (a few minutes)."
+	@$(BIN)/multiscale run $(CASE)
+
+test: $(INSTALLED)
+	@echo "Running the tests."
+	@$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	@echo "Checking style and types."
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+$(INSTALLED): requirements.lock pyproject.toml .python-version .ci/install
+	@.ci/install
+	@touch $@
+
+lock: $(INSTALLED)
+	@echo "Pinning the dependencies again."
+	@PATH="$$PATH:.tools/uv/bin" uv pip compile pyproject.toml --all-extras --universal \
+		--python-version 3.12 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		-o requirements.lock
+
+clean:
+	@echo "Removing .venv, .tools and results."
+	@rm -rf .venv .tools results
