@@ -1,0 +1,1 @@
+"""Continuum scale: laws, finite-element solvers and cell models."""

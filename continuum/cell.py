@@ -1,0 +1,375 @@
+"""Battery cells: discharges of PyBaMM models, and any PyBaMM solution, as Datasets."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+
+import numpy as np
+import xarray as xr
+
+# read when pybamm is first imported; every use of pybamm in this project comes through here
+os.environ["PYBAMM_DISABLE_TELEMETRY"] = "true"
+import pybamm
+
+pybamm.telemetry.disable()
+
+MODELS = ("DFN", "SPMe", "SPM")
+MESH_POINTS = {"x_n": 30, "x_s": 10, "x_p": 30, "r_n": 30, "r_p": 30}
+MESH_STRETCH = 2.0
+CURRENT = "Current function [A]"
+CAPACITY = "Nominal cell capacity [A.h]"
+CAPACITY_MARGIN = 1.2  # how far a discharge may go beyond the nominal capacity
+REACHED = "reached the cut-off voltage"
+BELOW = "was below the cut-off voltage as soon as the current flowed"
+
+
+def discharge(
+    parameter_values: pybamm.ParameterValues,
+    *,
+    c_rates: Sequence[float],
+    inputs: Sequence[Mapping[str, float]] = ({},),
+    model: str = "DFN",
+    initial_state_of_charge: float | None = None,
+    time_points: int = 121,
+    mesh_points: Mapping[str, int] | None = None,
+    relative_tolerance: float = 1e-5,
+    progress: Callable[[int, int], None] | None = None,
+) -> xr.Dataset:
+    r"""Discharge a cell at constant current, once for each C-rate and each draw of inputs.
+
+    .. math:: I = C\, Q_0 / (1\,\mathrm{h}), \qquad Q(t) = \int_0^t I\, dt'
+
+    with the C-rate :math:`C` and the nominal capacity :math:`Q_0`, until the cut-off voltage or
+    1.2 nominal capacities. The model is discretised once and solved with IDAKLU for all draws.
+
+    The mesh has 30 points in each electrode, drawn together towards the separator, where the
+    reaction crowds if the electrolyte conducts poorly: for Chen2020 with 0.16 S m-1 the voltage is
+    within 0.2 mV (RMS, 1C) of a mesh with 320 points, against 4 mV on PyBaMM's uniform one of 20.
+
+    Parameters
+    ----------
+    parameter_values : pybamm.ParameterValues
+        A complete set; what varies between draws stands in it as ``pybamm.InputParameter``.
+    c_rates : sequence of float
+        C-rates (1), positive; the dim ``condition``.
+    inputs : sequence of mapping
+        Value of each input parameter (in its own unit), one mapping for each ``draw``.
+    model : str
+        ``"DFN"``, ``"SPMe"`` or ``"SPM"``.
+    initial_state_of_charge : float, optional
+        State of charge at the start (1), from 0 to 1 between the voltage limits; if not given, the
+        initial concentrations in `parameter_values`, which not every published set has charged.
+    time_points : int
+        Number of points in time (1) of each curve.
+    mesh_points : mapping, optional
+        Number of mesh points (1) by PyBaMM's names, for those that differ from the default.
+    relative_tolerance : float
+        Relative tolerance of the time integration (1).
+    progress : callable, optional
+        Called as ``progress(done, total)`` after each discharge.
+
+    Returns
+    -------
+    xarray.Dataset
+        Schema `continuum.schema.DISCHARGE`. `voltage` is nan after the end of a discharge.
+        `outcome` holds one sentence for each discharge; one that the solver could not do is nan
+        throughout, and one that starts below the cut-off has no voltage and a capacity of 0. It
+        also says where an interpolated function was used outside its data.
+
+    Raises
+    ------
+    ValueError
+        Lists every fault: unknown model, C-rates that are not positive, fewer than two points, a
+        state of charge outside 0 to 1, inputs that the model does not read or that it lacks; or
+        says which parameter the model reads that the set does not have.
+
+    References
+    ----------
+    Doyle, Fuller, Newman, J. Electrochem. Soc. 140, 1526 (1993), https://doi.org/10.1149/1.2221597
+    Sulzer et al., J. Open Res. Softw. 9, 14 (2021), https://doi.org/10.5334/jors.309
+    """
+    faults = []
+    if model not in MODELS:
+        faults.append(f"model is {model!r}, but must be one of {', '.join(MODELS)}")
+    if len(c_rates) == 0 or not all(np.isfinite(rate) and rate > 0 for rate in c_rates):
+        faults.append(f"c_rates are {list(c_rates)}, but must be positive and finite")
+    if initial_state_of_charge is not None and not 0 <= initial_state_of_charge <= 1:
+        faults.append(f"initial_state_of_charge is {initial_state_of_charge}, expected 0 to 1")
+    if time_points < 2:
+        faults.append(f"time_points is {time_points}, but must be at least 2")
+    if len(inputs) == 0:
+        faults.append("inputs is empty; give one mapping for each draw, {} for a single one")
+    unknown = sorted(set(mesh_points or {}) - set(MESH_POINTS))
+    if unknown:
+        faults.append(f"mesh_points has {unknown}, expected names from {sorted(MESH_POINTS)}")
+    if faults:
+        raise ValueError("Discharge: " + "; ".join(faults) + ".")
+
+    values = parameter_values.copy()
+    try:
+        if initial_state_of_charge is not None:
+            values.set_initial_state(float(initial_state_of_charge))
+        values[CURRENT] = "[input]"
+        simulation = _simulation(values, model, mesh_points or {}, relative_tolerance)
+    except KeyError as error:
+        lacking = str(error.args[0]).split(" not found")[0]
+        raise ValueError(
+            f"The {model} of a lithium-ion cell cannot be built: {lacking} is not in these "
+            "parameter values. Use the set of a full cell with one material in each electrode."
+        ) from error
+    known = {symbol.name for symbol in simulation.built_model.input_parameters} - {CURRENT}
+    _refuse_wrong_inputs(inputs, known, model)
+
+    nominal = float(simulation.parameter_values[CAPACITY])
+    rates = np.asarray(c_rates, dtype=float)
+    current = rates * nominal
+    elapsed = np.linspace(0, CAPACITY_MARGIN * 3600 / rates, time_points, axis=-1)
+    shape = (len(rates), len(inputs))
+    voltage = np.full((*shape, time_points), np.nan)
+    capacity = np.full(shape, np.nan)
+    outcome = np.full(shape, "", dtype=object)
+    for done, (condition, draw) in enumerate(np.ndindex(*shape), start=1):
+        grid = elapsed[condition]
+        times, volts, sentence = _solve(simulation, float(current[condition]), inputs[draw], grid)
+        outcome[condition, draw] = sentence
+        if len(times):
+            voltage[condition, draw] = np.interp(grid, times, volts, right=np.nan)
+            capacity[condition, draw] = current[condition] * times[-1] / 3600
+        elif sentence == BELOW:
+            capacity[condition, draw] = 0.0
+        if progress is not None:
+            progress(done, voltage.shape[0] * voltage.shape[1])
+
+    return xr.Dataset(
+        {
+            "c_rate": ("condition", rates, {"units": "1"}),
+            "current": ("condition", current, {"units": "A"}),
+            "elapsed_time": (("condition", "time"), elapsed, {"units": "s"}),
+            "capacity": (
+                ("condition", "time"),
+                current[:, None] * elapsed / 3600,
+                {"units": "A h", "long_name": "charge passed since the start"},
+            ),
+            "voltage": (
+                ("condition", "draw", "time"),
+                voltage,
+                {"units": "V", "long_name": "terminal voltage, nan after the end"},
+            ),
+            "discharged_capacity": (("condition", "draw"), capacity, {"units": "A h"}),
+            "outcome": (("condition", "draw"), outcome.astype(str)),
+        },
+        attrs={
+            "sign": "discharge positive",
+            "model": model,
+            "cut_off_voltage": float(simulation.parameter_values["Lower voltage cut-off [V]"]),
+            "outcome": _summary(outcome),
+            "solver": f"PyBaMM {pybamm.__version__}, IDAKLU, relative tolerance "
+            f"{relative_tolerance:g}",
+        },
+    )
+
+
+def as_dataset(
+    solution: pybamm.Solution,
+    *,
+    variables: Sequence[str] = ("Voltage [V]", "Current [A]", "Discharge capacity [A.h]"),
+) -> xr.Dataset:
+    """Turn a PyBaMM solution into a Dataset with named dims, coordinates and units.
+
+    ``"Negative particle concentration [mol.m-3]"`` becomes `negative_particle_concentration` with
+    units ``mol m-3`` and PyBaMM's name as `long_name`; a variable without brackets has units 1.
+    The axes are ``x`` over the whole cell, and else the axis with its domain, such as
+    ``x_separator`` or ``r_negative_particle``, with ``_edges`` at the end for what PyBaMM keeps
+    on the edges of its mesh (fluxes); ``time`` (s) comes last. Values are those of the mesh, not
+    interpolated.
+
+    Parameters
+    ----------
+    solution : pybamm.Solution
+        Of any model and experiment, also a saved one or one that kept only `output_variables`.
+    variables : sequence of str
+        PyBaMM's names of what to take.
+
+    Returns
+    -------
+    xarray.Dataset
+        One variable for each name; current positive on discharge; attrs `sign`, `model` and
+        `outcome`.
+
+    Raises
+    ------
+    ValueError
+        Lists every fault: names that the solution does not have, with the nearest right one,
+        variables with more than two axes in space, two names that become the same.
+
+    Examples
+    --------
+    >>> simulation = pybamm.Simulation(pybamm.lithium_ion.SPM())
+    >>> solution = simulation.solve([0, 600], t_interp=np.linspace(0, 600, 7))
+    >>> profile = as_dataset(solution, variables=["X-averaged negative particle concentration"
+    ...                                           " [mol.m-3]"])
+    >>> dict(profile.sizes)
+    {'r_negative_particle': 20, 'time': 7}
+    """
+    faults, columns, coordinates = [], {}, {}
+    only_some = solution.variables_returned
+    available = list(solution.data if only_some else solution.all_models[0].variables)
+    for name in variables:
+        if name not in available:
+            near = get_close_matches(name, available, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            faults.append(f"{name!r} is not in the solution{hint}")
+            continue
+        label, units = _label_and_units(name)
+        if label in columns:
+            faults.append(f"{name!r} and another name both become {label!r}")
+            continue
+        axes = _axes(solution[name])
+        if axes is None:
+            faults.append(f"{name!r} has more than two axes in space, or one that is no line")
+            continue
+        for axis, points in axes.items():
+            coordinates[axis] = (axis, points, {"units": "m"})
+        attrs = {"units": units, "long_name": name}
+        columns[label] = ((*axes, "time"), np.asarray(solution[name].entries), attrs)
+    if faults:
+        raise ValueError("Variables of the cell: " + "; ".join(faults) + ".")
+    return xr.Dataset(
+        columns,
+        coords={**coordinates, "time": ("time", solution.t, {"units": "s"})},
+        attrs={
+            "sign": "discharge positive",
+            "model": solution.all_models[0].name,
+            "outcome": f"stopped by the {solution.termination}",
+            "solver": f"PyBaMM {pybamm.__version__}",
+        },
+    )
+
+
+def _label_and_units(name: str) -> tuple[str, str]:
+    label, bracket, rest = name.rpartition(" [")
+    if not bracket or not rest.endswith("]"):
+        label, units = name, "1"
+    else:
+        units = rest[:-1].replace(".", " ")
+    return re.sub(r"\W+", "_", label).strip("_").lower(), units
+
+
+def _axes(variable: pybamm.ProcessedVariable) -> dict[str, np.ndarray] | None:
+    """Points (m) of each axis in space, or None if there are more than two or one is no line."""
+    if variable.dimensions > 2:
+        return None
+    base = variable.base_variables[0]
+    levels = [("primary", base.mesh), ("secondary", getattr(base, "secondary_mesh", None))]
+    axes = {}
+    for index, (level, mesh) in enumerate(levels[: variable.dimensions]):
+        domain = base.domains[level]
+        if not isinstance(mesh, pybamm.SubMesh1D) or not domain:
+            return None
+        letter = "r" if "particle" in domain[0] else "x"
+        name = letter if len(domain) > 1 else f"{letter}_{domain[0].replace(' ', '_')}"
+        if domain[0].endswith("size"):
+            return None
+        if variable.entries.shape[index] == len(mesh.nodes):
+            axes[name] = np.asarray(mesh.nodes)
+        else:
+            axes[f"{name}_edges"] = np.asarray(mesh.edges)
+    return axes
+
+
+def _simulation(
+    values: pybamm.ParameterValues,
+    model: str,
+    mesh_points: Mapping[str, int],
+    relative_tolerance: float,
+) -> pybamm.Simulation:
+    equations = getattr(pybamm.lithium_ion, model)()
+    submeshes = equations.default_submesh_types
+    for domain, side in (
+        ("negative electrode", "right"),
+        ("positive electrode", "left"),
+    ):
+        submeshes[domain] = pybamm.MeshGenerator(
+            pybamm.Exponential1DSubMesh, {"side": side, "stretch": MESH_STRETCH}
+        )
+    simulation = pybamm.Simulation(
+        equations,
+        parameter_values=values,
+        solver=pybamm.IDAKLUSolver(
+            rtol=relative_tolerance,
+            output_variables=["Voltage [V]"],
+            options={"silence_sundials_errors": True},
+        ),
+        submesh_types=submeshes,
+        var_pts={**MESH_POINTS, **mesh_points},
+    )
+    simulation.build()
+    return simulation
+
+
+def _refuse_wrong_inputs(
+    inputs: Sequence[Mapping[str, float]], known: set[str], model: str
+) -> None:
+    """PyBaMM passes over inputs that it does not read, so a misspelt one would do nothing."""
+    given = {name for draw in inputs for name in draw}
+    faults = []
+    for name in sorted(given - known):
+        near = get_close_matches(name, sorted(known - given), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        faults.append(f"the {model} does not read the input {name!r}{hint}")
+    for name in sorted(known):
+        lacking = [draw for draw, values in enumerate(inputs) if name not in values]
+        if lacking:
+            faults.append(f"the input {name!r} is missing from {len(lacking)} of {len(inputs)}")
+    for draw, values in enumerate(inputs):
+        wrong = [name for name, value in values.items() if not np.isfinite(value)]
+        if wrong:
+            faults.append(f"draw {draw} has values that are not finite: {', '.join(wrong)}")
+    if faults:
+        raise ValueError("Inputs of the cell: " + "; ".join(faults) + ".")
+
+
+def _solve(
+    simulation: pybamm.Simulation,
+    current: float,
+    inputs: Mapping[str, float],
+    grid: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Times (s), voltages (V) and the sentence of one discharge; empty arrays if it failed."""
+    nothing = np.empty(0)
+    try:
+        with warnings.catch_warnings():
+            # said in the sentence of the outcome instead
+            warnings.filterwarnings("ignore", ".*extrapolation occurred", pybamm.SolverWarning)
+            solution = simulation.solve(
+                [0, grid[-1]], t_interp=grid, inputs={**inputs, CURRENT: current}
+            )
+    except pybamm.SolverError as error:
+        sentence = str(error).splitlines()[0]
+        if "Minimum voltage [V]" in sentence and "initial conditions" in sentence:
+            return nothing, nothing, BELOW
+        return nothing, nothing, f"was not solved: {sentence}"
+    volts = solution["Voltage [V]"].entries
+    if not np.all(np.isfinite(volts)):
+        return nothing, nothing, "was not solved: the voltage is not finite"
+    if solution.termination == "event: Minimum voltage [V]":
+        sentence = REACHED
+    elif solution.termination == "final time":
+        sentence = f"was above the cut-off voltage at {CAPACITY_MARGIN:g} nominal capacities"
+    else:
+        sentence = f"was stopped by the {solution.termination}"
+    if solution.extrap_events:
+        sentence += f" after leaving the data of {', '.join(solution.extrap_events)}"
+    return solution.t, volts, sentence
+
+
+def _summary(outcome: np.ndarray) -> str:
+    counts = Counter(outcome.ravel())
+    parts = [f"{counts.pop(REACHED, 0)} of {outcome.size} discharges {REACHED}"]
+    parts += [f"{count} {sentence}" for sentence, count in counts.most_common()]
+    return "; ".join(parts) + "."

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from continuum.cell import BELOW, REACHED, as_dataset, discharge, pybamm
+
+CONDUCTIVITY = "Electrolyte conductivity [S.m-1]"
+
+
+def cell(**values: float) -> pybamm.ParameterValues:
+    """Chen2020 with a single-ion electrolyte of 0.16 S m-1."""
+    result = pybamm.ParameterValues("Chen2020")
+    result.update({"Cation transference number": 1.0, CONDUCTIVITY: 0.16})
+    result.update(values)
+    return result
+
+
+def cell_with_input() -> pybamm.ParameterValues:
+    values = cell()
+    values[CONDUCTIVITY] = "[input]"
+    return values
+
+
+def test_charge_and_current_agree_with_the_rate() -> None:
+    result = discharge(cell(), c_rates=[0.5, 1.0], time_points=11)
+    assert result["current"].values.tolist() == [2.5, 5.0]
+    assert result["elapsed_time"].values[:, -1] == pytest.approx([8640.0, 4320.0])
+    assert result["capacity"].values[:, -1] == pytest.approx([6.0, 6.0])
+    assert result.attrs["outcome"] == "2 of 2 discharges reached the cut-off voltage."
+
+
+def test_voltage_falls_to_the_cut_off_and_is_nan_after_it() -> None:
+    result = discharge(cell(), c_rates=[1.0], time_points=241).isel(condition=0, draw=0)
+    voltage = result["voltage"].dropna("time")
+    assert (voltage.diff("time") < 0).all()
+    assert voltage.min() > result.attrs["cut_off_voltage"]
+    ended = result["capacity"] > result["discharged_capacity"]
+    assert (result["voltage"].isnull() == ended).all()
+    assert ended.any()
+
+
+def test_faster_discharge_has_less_voltage_and_capacity() -> None:
+    result = discharge(cell(), c_rates=[0.2, 0.5, 1.0])
+    assert (result["voltage"].isel(draw=0, time=slice(0, 60)).diff("condition") < 0).all()
+    assert (result["discharged_capacity"].diff("condition") < 0).all()
+
+
+def test_ohmic_drop_of_a_wider_separator() -> None:
+    r"""A single-ion separator is a resistance: dV = I dL / (A kappa eps^b), from the start on."""
+    wider = 30e-6
+    values = cell()
+    thin = discharge(values, c_rates=[1.0], time_points=3)
+    values = cell(**{"Separator thickness [m]": values["Separator thickness [m]"] + wider})
+    thick = discharge(values, c_rates=[1.0], time_points=3)
+    area = values["Electrode height [m]"] * values["Electrode width [m]"]
+    effective = 0.16 * values["Separator porosity"] ** 1.5
+    drop = (thin["voltage"] - thick["voltage"]).isel(time=0).item()
+    assert drop == pytest.approx(5.0 * wider / area / effective, rel=1e-5)
+
+
+def test_mesh_error_is_small_beside_a_tenth_of_the_conductivity() -> None:
+    """Two refinements of the mesh move 1C by < 0.3 mV RMS; 10 % of 0.16 S m-1 moves it by more."""
+    coarse = discharge(cell(), c_rates=[1.0])["voltage"]
+    fine_mesh = {"x_n": 60, "x_s": 40, "x_p": 60, "r_n": 60, "r_p": 60}
+    fine = discharge(cell(), c_rates=[1.0], mesh_points=fine_mesh)["voltage"]
+    other = discharge(cell(**{CONDUCTIVITY: 0.144}), c_rates=[1.0])["voltage"]
+    error = 1e3 * float(np.sqrt(((coarse - fine) ** 2).mean()))
+    band = 1e3 * float(np.sqrt(((coarse - other) ** 2).mean()))
+    assert error < 0.3
+    assert band > 20 * error
+
+
+def test_a_cell_that_cannot_carry_the_current_is_an_outcome() -> None:
+    draws = [{CONDUCTIVITY: value} for value in (0.16, 1e-4, 0.05)]
+    result = discharge(cell_with_input(), c_rates=[1.0], inputs=draws)
+    assert result["outcome"].values.tolist() == [[REACHED, BELOW, REACHED]]
+    assert result["discharged_capacity"].values[0, 1] == 0
+    assert result["voltage"].isel(draw=1).isnull().all()
+    assert result["voltage"].isel(draw=[0, 2], time=10).notnull().all()
+    assert result.attrs["outcome"] == f"2 of 3 discharges {REACHED}; 1 {BELOW}."
+
+
+def test_a_draw_that_cannot_be_solved_is_an_outcome() -> None:
+    draws = [{CONDUCTIVITY: 0.16}, {CONDUCTIVITY: 0.0}]
+    result = discharge(cell_with_input(), c_rates=[1.0], inputs=draws)
+    assert result["outcome"].values[0, 0] == REACHED
+    assert result["outcome"].values[0, 1] != REACHED
+    assert result["voltage"].isel(draw=1).isnull().all()
+
+
+def test_a_cell_that_outlasts_the_margin_says_so() -> None:
+    result = discharge(cell(**{"Nominal cell capacity [A.h]": 2.0}), c_rates=[0.5])
+    assert "1 was above the cut-off voltage at 1.2 nominal" in result.attrs["outcome"]
+    assert result["voltage"].notnull().all()
+
+
+def test_a_set_that_starts_empty_can_be_charged_first() -> None:
+    """Mohtat2020 has its initial concentrations at the discharged end."""
+    empty = discharge(pybamm.ParameterValues("Mohtat2020"), c_rates=[0.1])
+    assert empty["outcome"].item() == BELOW
+    full, half = (
+        discharge(
+            pybamm.ParameterValues("Mohtat2020"), c_rates=[0.05], initial_state_of_charge=charge
+        )
+        for charge in (1.0, 0.5)
+    )
+    assert full["outcome"].item() == REACHED
+    capacity = float(full["discharged_capacity"].item())
+    assert capacity == pytest.approx(5.0, rel=0.03)
+    assert float(half["discharged_capacity"].item()) == pytest.approx(capacity / 2, rel=0.03)
+
+
+def test_leaving_the_data_of_an_interpolated_function_is_an_outcome() -> None:
+    values = cell()
+    stoichiometry = np.linspace(0.5, 1.0, 6)  # a discharge takes the graphite below 0.5
+
+    def potential(sto: pybamm.Symbol) -> pybamm.Symbol:
+        return pybamm.Interpolant(stoichiometry, 0.3 - 0.2 * stoichiometry, sto, name="table")
+
+    values["Negative electrode OCP [V]"] = potential
+    outcome = discharge(values, c_rates=[0.5])["outcome"].item()
+    assert "after leaving the data of Interpolant 'table' lower bound" in outcome
+    assert outcome != REACHED
+
+
+def test_set_of_another_kind_of_cell_is_refused_in_one_sentence() -> None:
+    values = pybamm.ParameterValues("Ecker2015_graphite_halfcell")
+    with pytest.raises(ValueError, match="'Maximum concentration in negative electrode"):
+        discharge(values, c_rates=[1.0])
+
+
+def test_progress_is_told_after_each_discharge() -> None:
+    told: list[tuple[int, int]] = []
+    discharge(
+        cell(), c_rates=[0.5, 1.0], model="SPMe", progress=lambda done, of: told.append((done, of))
+    )
+    assert told == [(1, 2), (2, 2)]
+
+
+def test_parameter_values_are_left_as_they_were() -> None:
+    values = cell()
+    before = dict(values.items())
+    discharge(values, c_rates=[1.0], model="SPM")
+    assert dict(values.items()) == before
+
+
+def test_wrong_arguments_are_refused_together() -> None:
+    with pytest.raises(ValueError) as error:
+        discharge(
+            cell(),
+            c_rates=[1.0, -1.0],
+            model="P2D",
+            initial_state_of_charge=2,
+            time_points=1,
+            mesh_points={"x": 3},
+            inputs=[],
+        )
+    for word in (
+        "state_of_charge is 2",
+        "P2D",
+        "-1.0",
+        "time_points is 1",
+        "'x'",
+        "inputs is empty",
+    ):
+        assert word in str(error.value)
+
+
+def test_unknown_missing_and_infinite_inputs_are_refused_together() -> None:
+    draws = [{"Electrolyte conductivty [S.m-1]": 0.1}, {CONDUCTIVITY: np.inf}]
+    with pytest.raises(ValueError) as error:
+        discharge(cell_with_input(), c_rates=[1.0], inputs=draws)
+    assert "'Electrolyte conductivty [S.m-1]'" in str(error.value)
+    assert "missing from 1 of 2" in str(error.value)
+    assert "draw 1 has values that are not finite" in str(error.value)
+
+
+def test_telemetry_is_off_whatever_the_environment_says() -> None:
+    code = (
+        "import continuum.cell as cell; from pybamm import telemetry, config;"
+        "assert config.check_opt_out(); assert telemetry._posthog.disabled"
+    )
+    environment = {**os.environ, "PYBAMM_DISABLE_TELEMETRY": "false"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+FIELDS = [
+    "Voltage [V]",
+    "Current [A]",
+    "Discharge capacity [A.h]",
+    "Electrolyte concentration [mol.m-3]",
+    "Electrolyte current density [A.m-2]",
+    "Porosity",
+    "Separator electrolyte potential [V]",
+    "Negative electrode potential [V]",
+    "Negative particle concentration [mol.m-3]",
+    "X-averaged positive particle concentration [mol.m-3]",
+]
+
+
+@pytest.fixture(scope="module")
+def solution() -> pybamm.Solution:
+    """All mesh sizes differ, so that an exchanged axis shows."""
+    points = {"x_n": 11, "x_s": 7, "x_p": 13, "r_n": 17, "r_p": 19}
+    simulation = pybamm.Simulation(
+        pybamm.lithium_ion.DFN(),
+        parameter_values=cell(**{"Cation transference number": 0.3}),
+        var_pts=points,
+    )
+    return simulation.solve([0, 1800], t_interp=np.linspace(0, 1800, 23))
+
+
+def test_solution_has_named_axes(solution: pybamm.Solution) -> None:
+    result = as_dataset(solution, variables=FIELDS)
+    assert {name: variable.dims for name, variable in result.data_vars.items()} == {
+        "voltage": ("time",),
+        "current": ("time",),
+        "discharge_capacity": ("time",),
+        "electrolyte_concentration": ("x", "time"),
+        "electrolyte_current_density": ("x_edges", "time"),
+        "porosity": ("x", "time"),
+        "separator_electrolyte_potential": ("x_separator", "time"),
+        "negative_electrode_potential": ("x_negative_electrode", "time"),
+        "negative_particle_concentration": (
+            "r_negative_particle",
+            "x_negative_electrode",
+            "time",
+        ),
+        "x_averaged_positive_particle_concentration": ("r_positive_particle", "time"),
+    }
+    assert dict(result.sizes) == {
+        "time": 23,
+        "x": 31,
+        "x_edges": 32,
+        "x_separator": 7,
+        "x_negative_electrode": 11,
+        "r_negative_particle": 17,
+        "r_positive_particle": 19,
+    }
+    assert result["electrolyte_concentration"].attrs["units"] == "mol m-3"
+    assert result["discharge_capacity"].attrs["units"] == "A h"
+    assert result["porosity"].attrs["units"] == "1"
+    assert (result["current"] > 0).all()
+
+
+def test_solution_has_coordinates_in_metres(solution: pybamm.Solution) -> None:
+    result, values = as_dataset(solution, variables=FIELDS), cell()
+    layers = ("Negative electrode", "Separator", "Positive electrode")
+    thickness = [values[f"{layer} thickness [m]"] for layer in layers]
+    edges = result["x_edges"].values
+    assert edges[[0, 11, 18, 31]] == pytest.approx(np.cumsum([0, *thickness]), rel=1e-12)
+    assert result["x"].values == pytest.approx((edges[1:] + edges[:-1]) / 2, rel=1e-12)
+    radius = values["Negative particle radius [m]"]
+    middle = (np.arange(17) + 0.5) / 17 * radius
+    assert result["r_negative_particle"].values == pytest.approx(middle, rel=1e-12)
+    assert {result[name].attrs["units"] for name in ("x", "x_edges", "x_separator")} == {"m"}
+    assert result["time"].attrs["units"] == "s"
+
+
+def test_solution_conserves_charge_and_salt(solution: pybamm.Solution) -> None:
+    """Charge, salt and lithium balances hold on the exported values and coordinates alone."""
+    result = as_dataset(solution, variables=FIELDS)
+    passed = result["current"].integrate("time") / 3600
+    assert float(passed) == pytest.approx(float(result["discharge_capacity"][-1]), rel=1e-12)
+    width = xr.DataArray(np.diff(result["x_edges"]), dims="x")
+    salt = (width * result["porosity"] * result["electrolyte_concentration"]).sum("x")
+    assert salt.values == pytest.approx(np.full(23, float(salt[0])), rel=1e-6)
+
+    values = cell()
+    edges = np.linspace(0, values["Negative particle radius [m]"], 18)
+    shell = xr.DataArray(np.diff(edges**3), dims="r_negative_particle") / edges[-1] ** 3
+    lithium = (shell * result["negative_particle_concentration"]).sum("r_negative_particle")
+    width = values["Negative electrode thickness [m]"] / 11
+    volume = (
+        values["Electrode height [m]"]
+        * values["Electrode width [m]"]
+        * values["Negative electrode active material volume fraction"]
+    )
+    stored = volume * width * lithium.sum("x_negative_electrode") * 96485.33212 / 3600
+    assert float(stored[0] - stored[-1]) == pytest.approx(
+        float(result["discharge_capacity"][-1]), rel=1e-5
+    )
+
+
+def test_solution_survives_netcdf(solution: pybamm.Solution, tmp_path: Path) -> None:
+    result = as_dataset(solution, variables=FIELDS)
+    result.to_netcdf(tmp_path / "cell.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "cell.nc", engine="h5netcdf", decode_timedelta=False) as read:
+        assert read.load().identical(result)
+
+
+def test_solution_of_chosen_outputs_is_the_same(solution: pybamm.Solution) -> None:
+    chosen = ["Voltage [V]", "Negative particle concentration [mol.m-3]"]
+    simulation = pybamm.Simulation(
+        pybamm.lithium_ion.DFN(),
+        parameter_values=cell(**{"Cation transference number": 0.3}),
+        var_pts={"x_n": 11, "x_s": 7, "x_p": 13, "r_n": 17, "r_p": 19},
+        solver=pybamm.IDAKLUSolver(output_variables=chosen),
+    )
+    result = as_dataset(
+        simulation.solve([0, 1800], t_interp=np.linspace(0, 1800, 23)), variables=chosen
+    )
+    xr.testing.assert_allclose(result, as_dataset(solution, variables=chosen), rtol=1e-5)
+    with pytest.raises(ValueError, match="'Current \\[A\\]' is not in the solution"):
+        as_dataset(
+            simulation.solve([0, 1800], t_interp=np.linspace(0, 1800, 23)),
+            variables=["Current [A]"],
+        )
+
+
+def test_misspelt_variables_are_refused_together(solution: pybamm.Solution) -> None:
+    with pytest.raises(ValueError) as error:
+        as_dataset(solution, variables=["Voltage", "Curent [A]", "Current [A]", "Current [A]"])
+    assert "did you mean 'Voltage [V]'" in str(error.value)
+    assert "did you mean 'Current [A]'" in str(error.value)
+    assert "both become 'current'" in str(error.value)

@@ -1,0 +1,50 @@
+"""Graded meshes and the tags of their boundaries."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from continuum.finite_elements import fem, ufl
+from continuum.meshes import graded, interval
+
+
+@pytest.mark.parametrize("left", [None, 1e-8, 1e-3, 2.0])
+@pytest.mark.parametrize("right", [None, 1e-6, 0.5])
+def test_graded_nodes_increase_from_zero_to_one(left, right):
+    nodes = graded(40, left=left, right=right)
+    assert nodes.shape == (41,)
+    assert nodes[0] == 0.0 and nodes[-1] == 1.0
+    assert np.all(np.diff(nodes) > 0)
+
+
+def test_every_decade_gets_the_same_number_of_cells():
+    nodes = graded(700, left=1e-7)
+    decades = [np.sum((nodes > 10.0**k) & (nodes <= 10.0 ** (k + 1))) for k in range(-5, 0)]
+    assert np.ptp(decades) <= 1
+
+
+def test_grading_is_mirrored():
+    np.testing.assert_allclose(
+        graded(30, left=1e-4), 1.0 - graded(30, right=1e-4)[::-1], rtol=0, atol=1e-15
+    )
+
+
+def test_one_facet_at_each_end_however_thin_the_layer():
+    domain = interval(graded(64, left=1e-9))
+    ds = ufl.Measure("ds", domain.mesh, subdomain_data=domain.facets)
+    x = ufl.SpatialCoordinate(domain.mesh)[0]
+    for name, position in (("left", 0.0), ("right", 1.0)):
+        tag = domain.boundaries[name]
+        assert len(domain.facets.find(tag)) == 1
+        assert fem.assemble_scalar(fem.form((1.0 + x) * ds(tag))) == pytest.approx(1.0 + position)
+
+
+def test_faults_are_listed_together():
+    with pytest.raises(ValueError, match="even number.*left layer is -1") as error:
+        graded(41, left=-1, right=0.1)
+    assert str(error.value).count(";") == 2
+    with pytest.raises(ValueError, match="at least 2"):
+        graded(1)
+    with pytest.raises(ValueError, match="increase strictly"):
+        interval(np.array([0.0, 0.5, 0.5, 1.0]))
