@@ -1,0 +1,1 @@
+"""Atoms to transport coefficients: potentials, molecular dynamics and observables."""

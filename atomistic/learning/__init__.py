@@ -1,0 +1,1 @@
+"""Training compact potentials from large ones."""

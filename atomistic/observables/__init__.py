@@ -1,0 +1,1 @@
+"""Trajectories to observables: transport coefficients and structure, each with its error."""

@@ -1,0 +1,390 @@
+"""Self-diffusivity of every species, with a posterior and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from atomistic.observables.displacements import (
+    LONGEST_LAG,
+    Walk,
+    mean_squared_displacement,
+    observe,
+    species,
+    walk,
+)
+from atomistic.units import ANGSTROM, PICOSECOND
+
+LATEST_START = 0.3  # of the run: a later start leaves too little to fit
+AGREEMENT = 3.0  # standard errors by which a later start may differ from the one taken
+TOLERANCE = 0.02  # relative difference that is let pass however small the error
+LARGEST_BEND = 0.3  # relative change of D over the last doubling of the start lag
+HOP = 2.0 * ANGSTROM  # net displacement that counts as one hop
+FEWEST_HOPS = 30.0
+LARGEST_ERROR = 0.35  # relative; above it the number is refused
+FEWEST_ORDINATES, MOST_ORDINATES = 16, 64  # low frequencies that M/M_eff is measured from
+DRIFT_LIMIT = 4.0  # standard errors between the halves of a run, and
+LARGEST_DRIFT = 0.15  # relative to the first
+SCATTER_PRIOR = 0.3  # scale of the half-Cauchy prior of replica scatter, in within-replica errors
+
+
+def slope_weights(lags: np.ndarray) -> np.ndarray:
+    r"""Return weights w such that w @ MSD is the slope of its generalised-least-squares line.
+
+    The covariance of the time-averaged MSD of a free walker at lags :math:`t_i \le t_j` is
+    :math:`C_{ij} \propto t_i^2 / n_j` with :math:`n_j \propto 1/t_j` independent lengths. That
+    makes :math:`\mathrm{MSD}(t)/t` a random walk in t: its increments are independent with variance
+    :math:`t_i - t_{i-1}`, the precision is tridiagonal and the weights need no data. The line has
+    an intercept: the plateau that rattling leaves.
+
+    Parameters
+    ----------
+    lags : numpy.ndarray
+        Lags (any unit), increasing, at least three.
+    """
+    precision = 1.0 / np.diff(lags, prepend=0.0)
+    difference = np.eye(len(lags)) - np.eye(len(lags), k=-1)
+    operator = difference / lags  # MSD to independent increments
+    design = operator @ np.column_stack([lags, np.ones_like(lags)])
+    weighted = design.T * precision
+    return (np.linalg.solve(weighted @ design, weighted) @ operator)[0]
+
+
+def low_frequency_power(position: np.ndarray, ordinates: int) -> np.ndarray:
+    r"""Return the periodogram of the velocity of each particle, (replica, atom, frequency).
+
+    .. math:: I_i(k) = |\sum_n \Delta r_i(n) e^{-2\pi i k n/N}|^2, \qquad k = 1 \dots K
+    """
+    step = np.diff(position, axis=1)
+    frequency = np.arange(1, ordinates + 1)[:, None] * np.arange(step.shape[1]) / step.shape[1]
+    wave = np.exp(-2j * np.pi * frequency)
+    amplitude = np.einsum("kf,rfax->rakx", wave, step, optimize=True)
+    return (np.abs(amplitude) ** 2).sum(-1)
+
+
+def inflation(power: np.ndarray) -> tuple[float, int]:
+    r"""Return M/M_eff, how much correlation between particles inflates a variance, and its dof.
+
+    Neighbouring ordinates of a smooth spectrum differ by noise alone, so the variance of the
+    difference summed over particles, over the sum of the particles' own variances, is 1 when the
+    particles are independent, whatever their dynamics:
+
+    .. math:: \frac{M}{M_\mathrm{eff}} =
+              \frac{\langle (\sum_i \Delta I_i)^2 \rangle}{\langle \sum_i (\Delta I_i)^2 \rangle}
+
+    Parameters
+    ----------
+    power : numpy.ndarray
+        Periodograms, (replica, atom, frequency), an even number of frequencies.
+    """
+    pair = power[..., 1::2] - power[..., 0:-1:2]
+    together, apart = (pair.sum(1) ** 2).mean(), (pair**2).sum(1).mean()
+    factor = float(together / apart) if apart > 0 else 1.0  # 0 for atoms that never move
+    return max(1.0, factor), pair.shape[0] * pair.shape[2]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A diffusivity (m2 s-1) with its posterior draws and what was found on the way."""
+
+    value: float
+    std: float
+    draws: np.ndarray
+    start: float  # s
+    inflation: float
+    hops: float
+    diffusive: bool
+    verdict: str
+
+
+def combine(
+    values: np.ndarray, variance: float, freedom: int, draws: int, rng: np.random.Generator
+) -> tuple[float, np.ndarray]:
+    r"""Return the mean over replicas and draws of the error of that mean (random effects).
+
+    Replica estimates scatter by their own error `variance` (known to `freedom` degrees) and by a
+    spread tau of the replicas themselves, :math:`D_r \sim N(D, v + \tau^2)`, with a half-Cauchy
+    prior on tau. A mean over fewer than four replicas takes the within-replica error alone.
+    """
+    replicas = len(values)
+    mean = float(values.mean())
+    within = variance * freedom / rng.chisquare(freedom, draws)
+    if replicas < 4 or variance <= 0:
+        return mean, rng.standard_normal(draws) * np.sqrt(within / replicas)
+    squares = float(((values - mean) ** 2).sum())
+    tau = np.concatenate([[0.0], np.geomspace(0.02, 50.0, 200)])  # in within-replica errors
+    prior = 1.0 / (1.0 + (tau / SCATTER_PRIOR) ** 2) * np.gradient(tau)
+    # the within-replica variance is itself uncertain: average the likelihood over its draws
+    total = within[:, None] * (1.0 + tau**2)
+    log = -0.5 * (replicas - 1) * np.log(total) - 0.5 * squares / total
+    weight = np.exp(log - log.max()) * prior
+    flat = rng.choice(weight.size, draws, p=(weight / weight.sum()).ravel())
+    return mean, rng.standard_normal(draws) * np.sqrt(total.ravel()[flat] / replicas)
+
+
+def start_scan(
+    msd: np.ndarray, lags: np.ndarray, power: np.ndarray, duration: float
+) -> tuple[np.ndarray, np.ndarray, list[tuple[float, int]], int]:
+    """Return candidate start lags, each particle's slope from each, M/M_eff, and the one taken.
+
+    The first start lag whose slope agrees with the slope from **every** later start lag, within
+    two standard errors of their difference or 2 %, is doubled and taken (Lepski's rule). -1, the
+    last, says that none did but the last three, which have nothing left to be held against.
+
+    Parameters
+    ----------
+    msd : numpy.ndarray
+        Mean squared displacement of each particle, (replica, atom, lag).
+    lags : numpy.ndarray
+        Lags (s).
+    power : numpy.ndarray
+        Low-frequency power of each particle, (replica, atom, frequency).
+    duration : float
+        Length of the run (s).
+    """
+    candidates = lags[lags <= LATEST_START * duration]
+    slopes, factors = [], []
+    for lag in candidates:
+        inside = lags >= lag
+        slopes.append(msd[..., inside] @ slope_weights(lags[inside]))
+        band = min(power.shape[-1], max(FEWEST_ORDINATES, int(duration / (2 * lag))))
+        factors.append(inflation(power[..., : band // 2 * 2]))
+    scan = np.stack(slopes)
+    particles = msd.shape[0] * msd.shape[1]
+    for index in range(len(candidates) - 3):
+        departure = scan[index + 1 :] - scan[index]
+        spread = np.sqrt(departure.var((1, 2)) * factors[index][0] / particles)
+        allowed = np.maximum(AGREEMENT * spread, TOLERANCE * abs(scan[index].mean()))
+        if (abs(departure.mean((1, 2))) <= allowed).all():
+            return candidates, scan, factors, _later(candidates, 2 * candidates[index])
+    return candidates, scan, factors, -1
+
+
+def _later(candidates: np.ndarray, lag: float) -> int:
+    """Return the index of the first candidate that is at least `lag`, or of the last."""
+    return min(int(np.searchsorted(candidates, lag * (1 - 1e-9))), len(candidates) - 1)
+
+
+def estimate(
+    seen: Walk,
+    *,
+    draws: int = 400,
+    rng: np.random.Generator | None = None,
+    label: str = "the particles",
+) -> Estimate:
+    r"""Estimate the self-diffusivity of one kind of particle from replicas of one state.
+
+    .. math:: \langle |\Delta r(t)|^2 \rangle = 6 D t + b, \qquad t \ge t_0
+
+    **Start lag** :math:`t_0`: twice the first lag from which the slope agrees with the slope from
+    every later start (`start_scan`), so that ballistic flight, rattling and motion inside cages
+    are left out; b is the offset they leave. **Error**: the scatter of the same linear estimate
+    between particles, times M/M_eff (`inflation`), combined over replicas (`combine`), plus half
+    the change of D when the start is doubled once more; where every start still bends, plus the
+    whole change over the last doubling. **Draws** are log-normal about D: positive and skewed, as
+    sums of squares are. **Refused**, with a sentence: fewer than 30 hops of 2 Å, or an error above
+    35 %; a curve that bends by more than 30 % or grows by less than b; a different pace in the two
+    halves of the run.
+
+    Parameters
+    ----------
+    seen : Walk
+        What was seen of the particles (`displacements.walk`).
+    draws : int
+        Number of posterior draws.
+    rng : numpy.random.Generator, optional
+        Source of the draws; seed 0 if none is given.
+    label : str
+        What moves, for the verdict.
+
+    Returns
+    -------
+    Estimate
+        Its `value`, `std` and `draws` are nan where refused.
+
+    References
+    ----------
+    Lepskii, Theory Probab. Appl. 35, 454 (1991), https://doi.org/10.1137/1135065
+    """
+    rng = rng or np.random.default_rng(0)
+    inside = seen.lag <= LONGEST_LAG * seen.duration
+    lags, msd = seen.lag[inside], seen.msd[..., inside]
+    replicas, frames, atoms, _ = seen.track.shape
+    power = low_frequency_power(seen.track, min(MOST_ORDINATES, 2 * (frames // 4)))
+    candidates, scan, factors, taken = start_scan(msd, lags, power, seen.duration)
+    start, slope, (factor, freedom) = float(candidates[taken]), scan[taken], factors[taken]
+
+    axis = 1 if atoms > 1 else 0  # a lone atom scatters between replicas only
+    scatter = ((slope - slope.mean(axis, keepdims=True)) ** 2).sum()
+    particles = replicas * atoms
+    known = particles - slope.shape[1 - axis]
+    variance = scatter / max(known, 1) * factor / atoms / 36.0
+    mean, error = combine(slope.mean(1) / 6.0, variance, min(freedom, max(known, 1)), draws, rng)
+    bent = taken < 0
+    if bent:
+        doubt = abs(scan[_later(candidates, start / 2)].mean() / 6.0 - mean)
+    else:
+        doubt = abs(scan[_later(candidates, 2 * start)].mean() / 6.0 - mean) / 2
+    error = error + rng.standard_normal(draws) * doubt
+    std = float(error.std()) if known > 0 else np.inf
+
+    offset = float(np.mean((msd.mean((0, 1)) - lags * slope.mean())[lags >= start]))
+    half = frames // 2
+    stride = np.array([max(1, round(start / seen.track_interval))])
+    first, second = (
+        mean_squared_displacement(seen.track[:, part], stride)[..., 0]
+        for part in (slice(0, half), slice(frames - half, frames))
+    )
+    change = second - first
+    pace = abs(change.mean()) / np.sqrt(change.var() * factor / particles + np.finfo(float).tiny)
+    hops, refusal = _refusal(
+        label=label,
+        replicas=replicas,
+        atoms=atoms,
+        duration=seen.duration,
+        start=start,
+        diffusivity=mean,
+        relative=std / mean if mean > 0 else np.inf,
+        growth=slope.mean() * lags[-1],
+        offset=offset,
+        bend=doubt / mean if bent and mean > 0 else 0.0,
+        pace=pace if abs(change.mean()) > LARGEST_DRIFT * first.mean() else 0.0,
+    )
+    said = f"diffusive from {start / PICOSECOND:.2g} ps"
+    if bent:
+        said += f", still bending by {100 * doubt / abs(mean):.0f} %, which is in the error"
+    if refusal:
+        mean, std, sample = np.nan, np.nan, np.full(draws, np.nan)
+    else:
+        sample = mean * np.exp(error / std * np.sqrt(np.log1p((std / mean) ** 2)))
+    return Estimate(
+        value=mean,
+        std=std,
+        draws=sample,
+        start=start,
+        inflation=factor,
+        hops=hops,
+        diffusive=not refusal,
+        verdict=refusal or said,
+    )
+
+
+def _refusal(
+    *,
+    label: str,
+    replicas: int,
+    atoms: int,
+    duration: float,
+    start: float,
+    diffusivity: float,
+    relative: float,
+    growth: float,
+    offset: float,
+    bend: float,
+    pace: float,
+) -> tuple[float, str]:
+    """Return the number of hops seen and why the estimate is refused ("" if it is not)."""
+    hops = max(0.0, replicas * atoms * 6 * diffusivity * duration / HOP**2)
+    run = f"{replicas} x {duration / PICOSECOND:.3g} ps"
+    if hops < FEWEST_HOPS or growth < HOP**2:
+        times = max(FEWEST_HOPS / max(hops, 1e-9), HOP**2 / max(growth, 1e-9 * HOP**2))
+        more = f"at least {times:.2g}" if times < 100 else "more than 100"
+        return hops, (
+            f"too few hops: {label} moved the equivalent of {hops:.2g} hops in {run}; "
+            f"run {more} times longer, or at a higher temperature"
+        )
+    if bend > LARGEST_BEND or growth < offset:
+        return hops, (
+            f"not diffusive yet: the mean squared displacement of {label} still bends after "
+            f"{start / PICOSECOND:.2g} ps of {run}; run at least 3 times longer"
+        )
+    if pace > DRIFT_LIMIT:
+        return hops, (
+            f"drifting: the pace of {label} differs between the two halves of {run} "
+            f"({pace:.1f} standard errors); equilibrate for one more such run at least"
+        )
+    if relative > LARGEST_ERROR:
+        return hops, (
+            f"too few hops: the error of D of {label} is {100 * relative:.0f} % after {run}; "
+            f"run about {(relative / LARGEST_ERROR) ** 2:.2g} times longer"
+        )
+    return hops, ""
+
+
+def self_diffusivity(
+    observed: xr.Dataset,
+    *,
+    chosen: Sequence[str] | None = None,
+    host: Sequence[str] = (),
+    draws: int = 400,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Self-diffusivity (m2 s-1) of each species in each condition, over its replicas.
+
+    The rule and the error are those of `estimate`.
+
+    Parameters
+    ----------
+    observed : xarray.Dataset
+        A TRAJECTORY, or what `displacements.observe` or the observer of `correlators` made of one;
+        every replica is taken to be a sample of the same state and potential.
+    chosen : sequence of str, optional
+        Species to estimate; all of them if not given.
+    host : sequence of str
+        Species whose centre of mass is put at rest; the whole system's if empty. What was
+        observed already has its frame, which `host` must then name or leave out.
+    draws : int
+        Posterior draws.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``self_diffusivity``, its ``_std`` and ``_draw`` (nan where refused), ``start_lag`` (s),
+        ``inflation`` (1), ``hops`` (1), ``diffusive`` and the sentence ``verdict``, all
+        (condition, species).
+
+    Raises
+    ------
+    ValueError
+        Lists every fault of the trajectory (`displacements.checked`).
+
+    References
+    ----------
+    McCluskey et al., J. Chem. Theory Comput. 21, 79 (2025),
+    https://doi.org/10.1021/acs.jctc.4c01249
+    """
+    names = species(observed) if chosen is None else list(chosen)
+    observed = observe(observed, host=host, chosen=names)
+    rng = np.random.default_rng(seed)
+    rows = [
+        [
+            estimate(walk(observed, condition, name), draws=draws, rng=rng, label=name)
+            for name in names
+        ]
+        for condition in range(observed.sizes["condition"])
+    ]
+
+    def table(attribute: str) -> np.ndarray:
+        return np.array([[getattr(one, attribute) for one in row] for row in rows])
+
+    dims = ("condition", "species")
+    return xr.Dataset(
+        {
+            "temperature": ("condition", observed["temperature"].values, {"units": "K"}),
+            "self_diffusivity": (dims, table("value"), {"units": "m2 s-1"}),
+            "self_diffusivity_std": (dims, table("std"), {"units": "m2 s-1"}),
+            "self_diffusivity_draw": ((*dims, "draw"), table("draws"), {"units": "m2 s-1"}),
+            "start_lag": (dims, table("start"), {"units": "s"}),
+            "inflation": (dims, table("inflation"), {"units": "1"}),
+            "hops": (dims, table("hops"), {"units": "1"}),
+            "diffusive": (dims, table("diffusive")),
+            "verdict": (dims, table("verdict")),
+        },
+        coords={"species": names},
+        attrs={"frame": observed.attrs["frame"], "finite_size_correction": "none"},
+    )

@@ -1,0 +1,1 @@
+"""Interatomic potentials: load one by name, file or import path."""

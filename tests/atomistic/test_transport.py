@@ -1,0 +1,231 @@
+"""Self-diffusion, conductivity and verdicts against trajectories of known truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import constants, stats
+
+from atomistic.observables.conductivity import conductivity
+from atomistic.observables.displacements import (
+    mean_squared_displacement,
+    observe,
+    relative_positions,
+    walk,
+)
+from atomistic.observables.self_diffusion import (
+    estimate,
+    self_diffusivity,
+    slope_weights,
+)
+from atomistic.observables.transport import transport
+from atomistic.schema import TRANSPORT
+from tests.atomistic.synthetic import (
+    ANGSTROM,
+    brownian,
+    caged_hopping,
+    clustered,
+    hopping,
+    langevin,
+    rattling,
+    trajectory,
+)
+
+SHAPE = (4, 600, 24)
+REPEATS = 30
+
+
+def paired_clusters(rng, shape):
+    """Rattling ions whose hops are shared by four: the Haven ratio is 1/4."""
+    replicas, frames, atoms = shape
+    shared, diffusivity = hopping(rng, (replicas, frames, atoms // 4), back=1 / 6, vibration=0.0)
+    return np.repeat(shared, 4, axis=2) + rattling(rng, shape, 0.3), diffusivity
+
+
+SCENARIOS = {
+    "brownian": lambda rng: (brownian(rng, SHAPE), 0.1, 1.0),
+    "clustered": lambda rng: (clustered(rng, SHAPE), 0.1, 1 / 2.5),
+    "langevin": lambda rng: (langevin(rng, SHAPE), 0.1, 1.0),
+    "hopping": lambda rng: (*hopping(rng, SHAPE), 1.0),
+    "caged": lambda rng: (*caged_hopping(rng, SHAPE, cage=0.25), 1.0),
+    "shared": lambda rng: (*paired_clusters(rng, SHAPE), 1 / 4),
+}
+
+
+def ions_in_a_host(position, temperature=800.0):
+    """Put Li walkers among as many Cl that stand still."""
+    position = np.concatenate([position, np.zeros_like(position)], axis=2)
+    half = position.shape[2] // 2
+    return trajectory([position], symbols=["Li"] * half + ["Cl"] * half, temperatures=[temperature])
+
+
+def inside(draws, truth):
+    low, lower, upper, high = np.percentile(draws, [2.5, 15.865, 84.135, 97.5])
+    return lower <= truth <= upper, low <= truth <= high
+
+
+def assert_covers(hits, nominal, *, below=0.001, above=0.001):
+    """Assert a number of hits that a nominal interval gives but once in a thousand suites."""
+    fewest, most = stats.binom.ppf([below, 1 - above], len(hits), nominal)
+    assert fewest <= np.sum(hits) <= most, f"{np.mean(hits):.2f} covered, nominal {nominal}"
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_posteriors_cover_the_truth_without_bias(name):
+    rng = np.random.default_rng(7)
+    errors, hits_68, hits_95 = (
+        {"D": [], "sigma": []},
+        {"D": [], "sigma": []},
+        {"D": [], "sigma": []},
+    )
+    for repeat in range(REPEATS):
+        position, diffusivity, haven = SCENARIOS[name](rng)
+        diffusivity *= 1e-8
+        number = SHAPE[2] / (20 * ANGSTROM) ** 3
+        ideal = constants.e**2 * number * diffusivity / (constants.k * 800.0)
+        found = transport(
+            ions_in_a_host(position), charges={"Li": 1, "Cl": -1}, mobile="Li", seed=repeat
+        )
+        if not found["diffusive"].sel(species="Li").item():
+            continue  # a refusal is no claim; how often it may refuse is asserted below
+        for key, value, truth in (
+            ("D", found["self_diffusivity_draw"].sel(species="Li"), diffusivity),
+            ("sigma", found["conductivity_draw"], ideal / haven),
+        ):
+            within_68, within_95 = inside(value.values.ravel(), truth)
+            hits_68[key].append(within_68)
+            hits_95[key].append(within_95)
+            errors[key].append(np.median(value) / truth - 1)
+    assert len(errors["D"]) >= 0.85 * REPEATS
+    for key in errors:
+        assert_covers(hits_95[key], 0.95, above=0.0)
+        assert_covers(hits_68[key], 0.68)
+        spread = np.std(errors[key]) / np.sqrt(len(errors[key]))
+        assert abs(np.mean(errors[key])) <= 3.5 * spread + 0.03, name
+
+
+def test_mean_squared_displacement_is_that_of_all_origins():
+    position = np.random.default_rng(0).standard_normal((2, 40, 3, 3)).cumsum(1)
+    lags = np.array([1, 7, 30])
+    found = mean_squared_displacement(position, lags)
+    for index, lag in enumerate(lags):
+        squares = [
+            ((position[1, origin + lag, 2] - position[1, origin, 2]) ** 2).sum()
+            for origin in range(40 - lag)
+        ]
+        assert found[1, 2, index] == pytest.approx(np.mean(squares), rel=1e-12)
+
+
+def test_slope_weights_are_exact_for_a_line_and_equal_dense_least_squares():
+    lags = np.array([3.0, 4, 6, 9, 13, 21, 40])
+    weights = slope_weights(lags)
+    assert weights @ (2.5 * lags + 7.0) == pytest.approx(2.5, rel=1e-12)
+    covariance = np.minimum.outer(lags, lags) ** 2 * np.maximum.outer(lags, lags)
+    precision = np.linalg.inv(covariance)
+    design = np.column_stack([lags, np.ones_like(lags)])
+    dense = np.linalg.solve(design.T @ precision @ design, design.T @ precision)[0]
+    np.testing.assert_allclose(weights, dense, rtol=1e-8)
+
+
+def test_conductivity_of_a_shared_motion_shows_its_haven_ratio():
+    rng = np.random.default_rng(3)
+    found = conductivity(
+        ions_in_a_host(clustered(rng, (8, 1000, 24))), charges={"Li": 1, "Cl": -1}, mobile="Li"
+    )
+    assert abs(found["haven_ratio"].item() - 0.4) < 3.5 * found["haven_ratio_std"].item() < 0.3
+    assert found.attrs["frame"] == "lab"
+
+
+def test_any_rigid_drift_of_everything_leaves_the_answer_unchanged():
+    rng = np.random.default_rng(1)
+    still = ions_in_a_host(hopping(rng, (4, 300, 12))[0])
+    still["position"] = still["position"].astype(float)
+    drift = np.cumsum(rng.standard_normal((4, 300, 1, 3)), axis=1) * ANGSTROM
+    moved = still.copy()
+    everything = xr.DataArray(drift[:, :, 0], dims=("replica", "frame", "xyz"))
+    moved["position"] = (still["position"] + everything).transpose(*still["position"].dims)
+    np.testing.assert_allclose(
+        relative_positions(moved, 0, host=["Cl"]), relative_positions(still, 0, host=["Cl"]),
+        atol=1e-6 * ANGSTROM,
+    )  # fmt: skip
+    one, other = (
+        transport(data, charges={"Li": 1, "Cl": -1}, mobile="Li") for data in (still, moved)
+    )
+    np.testing.assert_allclose(one["conductivity_draw"], other["conductivity_draw"], rtol=1e-6)
+
+
+def test_a_solid_that_only_rattles_is_refused_with_a_sentence():
+    rng = np.random.default_rng(2)
+    found = self_diffusivity(ions_in_a_host(rattling(rng, (4, 600, 12), 0.5, memory=40.0)))
+    assert not found["diffusive"].any()
+    assert np.isnan(found["self_diffusivity"]).all()
+    assert all("too few hops" in said and "longer" in said for said in found["verdict"].values.flat)
+
+
+def test_a_cage_slower_than_the_run_is_refused():
+    rng = np.random.default_rng(4)
+    slow = rattling(rng, (4, 600, 24), 3.0, memory=200.0)
+    found = estimate(walk(observe(ions_in_a_host(slow)), 0, "Li"))
+    assert not found.diffusive
+    assert "longer" in found.verdict
+
+
+def test_a_melt_that_freezes_half_way_is_drifting():
+    rng = np.random.default_rng(5)
+    position = brownian(rng, (4, 800, 24), diffusivity=0.4)
+    position[:, 400:] = position[:, 399:400] + brownian(rng, (4, 400, 24), diffusivity=0.1)
+    found = estimate(walk(observe(ions_in_a_host(position)), 0, "Li"))
+    assert found.verdict.startswith("drifting")
+
+
+def test_transport_satisfies_its_schema_and_mixes_the_members():
+    rng = np.random.default_rng(6)
+    slow = brownian(rng, (4, 400, 12), diffusivity=0.4)
+    fast = brownian(rng, (4, 400, 12), diffusivity=0.8)
+    data = ions_in_a_host(np.concatenate([slow, fast]))
+    data["potential_name"] = ("replica", ["a"] * 4 + ["b"] * 4)
+    before = data.copy(deep=True)
+    found = transport(data, charges={"Li": 1, "Cl": -1}, mobile="Li", draws=101)
+    xr.testing.assert_identical(data, before)
+    for name, rule in TRANSPORT["variables"].items():
+        if rule.get("optional"):
+            continue
+        assert found[name].dims == rule["dims"], name
+        if rule["units"]:
+            assert found[name].attrs["units"] == rule["units"], name
+        if rule.get("estimate"):
+            assert found[f"{name}_std"].dims == rule["dims"]
+            assert found[f"{name}_draw"].dims == (*rule["dims"], "draw")
+    for key, allowed in TRANSPORT["attrs"].items():
+        assert found.attrs[key] in allowed
+    lithium = found["self_diffusivity_draw"].sel(species="Li").isel(condition=0)
+    of_member = lithium.groupby("member").median()
+    assert of_member.sel(member="a").item() == pytest.approx(0.4e-8, rel=0.15)
+    assert of_member.sel(member="b").item() == pytest.approx(0.8e-8, rel=0.15)
+    mixture = found["self_diffusivity_std"].sel(species="Li").item()
+    assert mixture == pytest.approx(0.2e-8, rel=0.3)  # half the difference of the members
+
+
+@pytest.mark.parametrize(
+    ("change", "charges", "mobile", "said"),
+    [
+        (lambda d: d, {"Li": 1}, "Li", "no charge is given for Cl"),
+        (lambda d: d, {"Li": 1, "Cl": -2}, "Li", "neutral"),
+        (lambda d: d, {"Li": 1, "Cl": -1}, "Na", "'Na' is not in it"),
+        (lambda d: d.isel(frame=slice(0, 1)), {"Li": 1, "Cl": -1}, "Li", "1 frames"),
+        (lambda d: d.drop_vars("cell"), {"Li": 1, "Cl": -1}, "Li", "'cell' is missing"),
+        (lambda d: d.assign(position=d["position"] * np.nan), {"Li": 1, "Cl": -1}, "Li", "finite"),
+        (lambda d: d.assign(time=d["time"] ** 2), {"Li": 1, "Cl": -1}, "Li", "equally spaced"),
+        (
+            lambda d: d.assign(position=d["position"] % (20 * ANGSTROM)),
+            {"Li": 1, "Cl": -1},
+            "Li",
+            "unwrap",
+        ),
+    ],
+)
+def test_bad_input_gets_one_sentence(change, charges, mobile, said):
+    data = ions_in_a_host(brownian(np.random.default_rng(0), (1, 100, 4), diffusivity=1.0))
+    with pytest.raises(ValueError, match=said):
+        transport(change(data), charges=charges, mobile=mobile)
