@@ -1,0 +1,1 @@
+"""From Datasets to the inputs of the next scale, with their uncertainty."""
