@@ -1,0 +1,121 @@
+"""The command line: run, check, report."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from multiscale.case import Case
+
+DISTRIBUTION = "multiscale-electrochemistry"
+BAD_INPUT = 2
+
+app = typer.Typer(
+    name="multiscale",
+    help="From atoms to a discharge curve, every number with its interval.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"multiscale {version(DISTRIBUTION)}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Say which version."),
+    ] = False,
+) -> None:
+    """From atoms to a discharge curve, every number with its interval."""
+
+
+@app.command()
+def run(
+    case: Annotated[Path, typer.Argument(help="The case file (TOML).")],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the results, in place of the case's own.")
+    ] = None,
+) -> None:
+    """Run a study; stages that nothing has changed for are taken from the last run."""
+    import time
+
+    from rich.console import Console
+
+    from multiscale.progress import bars
+
+    started = time.perf_counter()
+    console = Console()
+    with console.status("Checking the case", spinner="dots"):
+        study = _read(case, output)
+        # imports that take seconds belong under the spinner
+        from multiscale import stages, store
+        from multiscale.report import print_tables, write_html
+    folder = study.output_folder
+    try:
+        with bars(console) as progress:
+            result = stages.run(study, progress=progress)
+    except (ValueError, RuntimeError, ImportError) as error:
+        _stop(str(error))
+    page = write_html(result, folder / "report.html")
+    print_tables(result, console)
+    console.print(f"[dim]Result  [/dim]{folder / store.RESULT}", soft_wrap=True)
+    console.print(f"[dim]Report  [/dim]{page}", soft_wrap=True)
+    console.print(f"[dim]Took    [/dim]{time.perf_counter() - started:.0f} s")
+
+
+@app.command()
+def check(case: Annotated[Path, typer.Argument(help="The case file (TOML).")]) -> None:
+    """Check a case file and everything that it refers to; nothing is run or written."""
+    study = _read(case, None)
+    typer.echo(f"{case} is sound: {study.study.title}.")
+
+
+@app.command()
+def report(
+    result: Annotated[Path, typer.Argument(help="A result.nc that run wrote.")],
+    html: Annotated[
+        Path | None, typer.Option(help="Where to write the page; beside the result if not given.")
+    ] = None,
+) -> None:
+    """Show a result again and write its report."""
+    from rich.console import Console
+
+    from multiscale import store
+    from multiscale.report import print_tables, write_html
+
+    if not result.is_file():
+        _stop(f"There is no result file {result}.")
+    try:
+        tree = store.load(result)
+        page = write_html(tree, result.with_name("report.html") if html is None else html)
+    except (OSError, ValueError, KeyError) as error:
+        _stop(f"{result} is not a result of multiscale run ({error}).")
+    console = Console()
+    print_tables(tree, console)
+    console.print(f"[dim]Report  [/dim]{page}", soft_wrap=True)
+
+
+def _read(path: Path, output: Path | None) -> Case:
+    from multiscale.case import CaseError, read
+    from multiscale.executors import quiet_imports
+
+    try:
+        with quiet_imports():
+            return read(path, output=output)
+    except CaseError as error:
+        _stop(str(error))
+
+
+def _stop(sentence: str) -> NoReturn:
+    typer.secho(sentence, fg=typer.colors.RED, err=True)
+    raise typer.Exit(BAD_INPUT)

@@ -1,0 +1,129 @@
+"""Independent tasks in worker processes, with one progress bar for all of them."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import queue
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+Progress = Callable[[int, int, str], None]
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_messages: Any = None
+
+
+def spread(
+    task: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    *,
+    workers: int,
+    progress: Progress | None = None,
+) -> list[Any]:
+    """Run ``task(*arguments, progress)`` for each tuple; results in the order of the tuples.
+
+    With one worker everything runs here. Otherwise each worker is a fresh process with one thread
+    for each of its numerical libraries, so that the workers do not fight for cores.
+
+    Parameters
+    ----------
+    task : callable
+        A module's function; its last argument is a callable (done, total, text).
+    arguments : sequence of tuple
+        One tuple for each call, of values that can be pickled.
+    workers : int
+        Number of processes.
+    progress : callable, optional
+        Called with (done, total, text) summed over the tasks; a task counts 1000.
+    """
+    shares = [0] * len(arguments)
+
+    def report(index: int, done: int, total: int, text: str) -> None:
+        shares[index] = 1000 * done // total
+        if progress is not None:
+            progress(sum(shares), 1000 * len(arguments), text)
+
+    if workers == 1 or len(arguments) == 1:
+        results = []
+        for index, given in enumerate(arguments):
+            results.append(
+                task(*given, lambda done, total, text, at=index: report(at, done, total, text))
+            )
+        return results
+
+    context = multiprocessing.get_context("spawn")
+    messages = context.Queue()
+    kept = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))  # read by libraries as a worker starts
+    try:
+        with ProcessPoolExecutor(
+            min(workers, len(arguments)),
+            mp_context=context,
+            initializer=_start,
+            initargs=(messages,),
+        ) as pool:
+            futures: list[Future] = [
+                pool.submit(_call, task, index, given) for index, given in enumerate(arguments)
+            ]
+            pending = set(futures)
+            while pending:
+                done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+                _drain(messages, report)
+                if any(future.exception() for future in done):
+                    for future in pending:
+                        future.cancel()
+                    break
+            _drain(messages, report)
+            return [future.result() for future in futures if not future.cancelled()]
+    finally:
+        for name, value in kept.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Keep what upstream says while it is imported off the terminal; exceptions pass.
+
+    torch_sim warns of its own use of TorchScript, and Warp writes from C++ that there is no GPU,
+    which is no news to someone who asked for a CPU.
+    """
+    warnings.filterwarnings("ignore", message=r"`torch\.jit", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=r"`torch\.jit", category=DeprecationWarning)
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _drain(messages: Any, report: Callable[[int, int, int, str], None]) -> None:
+    while True:
+        try:
+            report(*messages.get_nowait())
+        except queue.Empty:
+            return
+
+
+def _start(messages: Any) -> None:
+    global _messages
+    _messages = messages
+    with quiet_imports():
+        importlib.import_module("atomistic.dynamics")
+
+
+def _call(task: Callable[..., Any], index: int, arguments: tuple[Any, ...]) -> Any:
+    return task(*arguments, lambda done, total, text: _messages.put((index, done, total, text)))

@@ -1,0 +1,155 @@
+"""Molecular dynamics of a study: every potential, temperature and replica, on what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+from scipy.constants import angstrom
+
+from multiscale.case import Case
+from multiscale.executors import Progress, spread
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+BLOCKS = 5
+LATTICE_DRAWS = 100  # of each replica
+
+
+def simulate(case: Case, *, progress: Progress | None = None) -> xr.DataTree:
+    """Run the molecular dynamics: every potential, temperature and replica.
+
+    Each run first finds its cell at constant pressure and is then sampled at constant volume; one
+    more constant-pressure run of each potential gives the lattice parameter. On a CPU each
+    potential and temperature is a task of its own, spread over worker processes; on a GPU all
+    temperatures and replicas of a potential are one batch.
+
+    Parameters
+    ----------
+    case : Case
+        Sections structure, potential and dynamics are read.
+    progress : callable, optional
+        Called with (done, total, text).
+
+    Returns
+    -------
+    xarray.DataTree
+        ``/trajectory``, a TRAJECTORY whose replicas are those of all potentials, and ``/lattice``
+        with ``lattice_parameter`` (m) at every temperature, whose draws are the equal-weight
+        mixture of all replicas.
+    """
+    from atomistic.potentials.load import choose_device
+
+    section = case.dynamics
+    on_cpu = choose_device(case.potential.device).type == "cpu"
+    members = case.committee()
+    temperatures = list(section.temperatures_K)
+    batches = [[T] for T in temperatures] if on_cpu else [temperatures]
+    tasks = [
+        (case, member, tuple(batch), True) for member in range(len(members)) for batch in batches
+    ]
+    tasks += [
+        (case, member, (section.lattice_temperature_K,), False) for member in range(len(members))
+    ]
+    results = spread(_dynamics, tasks, workers=section.workers if on_cpu else 1, progress=progress)
+    sampled = len(members) * len(batches)
+    by_member = [
+        results[member * len(batches) : (member + 1) * len(batches)]
+        for member in range(len(members))
+    ]
+    trajectory = _joined([_joined([run[0] for run in row], "condition") for row in by_member])
+    lattice = _joined(
+        [
+            _joined([row_cells for _, row_cells in [*row, last]], "condition")
+            for row, last in zip(by_member, results[sampled:], strict=True)
+        ]
+    )
+    rng = np.random.default_rng(section.seed)
+    shape = (lattice.sizes["condition"], lattice.sizes["replica"], LATTICE_DRAWS)
+    draws = lattice["lattice_parameter_replica"].values[..., None] + (
+        lattice["lattice_parameter_replica_std"].values[..., None] * rng.standard_normal(shape)
+    )
+    draws = draws.reshape(shape[0], -1)
+    lattice["lattice_parameter"] = ("condition", draws.mean(1), {"units": "m"})
+    lattice["lattice_parameter_std"] = ("condition", draws.std(1), {"units": "m"})
+    lattice["lattice_parameter_draw"] = (("condition", "draw"), draws, {"units": "m"})
+    return xr.DataTree.from_dict({"/trajectory": trajectory, "/lattice": lattice})
+
+
+def _joined(parts: Sequence[xr.Dataset], dim: str = "replica") -> xr.Dataset:
+    """Join Datasets along `dim`; what lacks the dim is the same in all of them."""
+    return xr.concat(
+        parts, dim=dim, data_vars="minimal", coords="minimal", compat="equals", join="exact"
+    )
+
+
+def _dynamics(
+    case: Case,
+    member: int,
+    temperatures: tuple[float, ...],
+    sampled: bool,
+    progress: Progress,
+) -> tuple[xr.Dataset | None, xr.Dataset]:
+    """Run one potential at some temperatures: the trajectory if wanted, and the cell."""
+    from atomistic.dynamics import Schedule, equilibrate, sample
+    from atomistic.potentials.load import load
+
+    section, name = case.dynamics, case.committee()[member]
+    potential = load(name, device=case.potential.device)
+    structures = case.structures(section.replicas)
+    label = f"{Path(name).name} at {', '.join(f'{T:g}' for T in temperatures)} K"
+    length = section.cell_ps if sampled else section.lattice_ps
+    schedule = partial(
+        Schedule, timestep=section.timestep_fs, frame_interval=section.frame_interval_fs
+    )
+    find_cell = schedule(equilibration=length / 2, production=length / 2)
+    find_motion = schedule(equilibration=section.equilibration_ps, production=section.production_ps)
+    first, second = (plan.warm_up + plan.frames * plan.stride for plan in (find_cell, find_motion))
+    total = first + second * sampled
+    seeds = np.random.SeedSequence([section.seed, member, *map(round, temperatures), sampled])
+    cell_seed, motion_seed = (int(word) for word in seeds.generate_state(2))
+    thermalised, cells = equilibrate(
+        structures,
+        potential,
+        temperatures=temperatures,
+        schedule=find_cell,
+        pressure=section.pressure_GPa,
+        seed=cell_seed,
+        progress=lambda done, _, text: progress(done, total, f"{label}: {text}"),
+    )
+    lattice = _lattice(cells, structures, case.structure.repeat, name)
+    if not sampled:
+        return None, lattice
+    trajectory = sample(
+        thermalised,
+        potential,
+        temperatures=temperatures,
+        schedule=find_motion,
+        seed=motion_seed,
+        progress=lambda done, _, text: progress(first + done, total, f"{label}: {text}"),
+    )
+    return trajectory, lattice
+
+
+def _lattice(
+    cells: xr.Dataset, structures: Sequence[Atoms], repeat: Sequence[int], name: str
+) -> xr.Dataset:
+    """Mean length (m) of the first lattice vector of each replica, with its block error."""
+    given = np.array([atoms.cell.lengths()[0] / repeat[0] for atoms in structures]) * angstrom
+    scale = cells["length_scale"].transpose("condition", "replica", "frame").values
+    blocks = np.stack([part.mean(-1) for part in np.array_split(scale, BLOCKS, axis=-1)])
+    error = blocks.std(0, ddof=1) / np.sqrt(BLOCKS)
+    dims = ("condition", "replica")
+    return xr.Dataset(
+        {
+            "temperature": cells["temperature"],
+            "lattice_parameter_replica": (dims, scale.mean(-1) * given, {"units": "m"}),
+            "lattice_parameter_replica_std": (dims, error * given, {"units": "m"}),
+            "potential_name": ("replica", [name] * len(structures)),
+        }
+    )

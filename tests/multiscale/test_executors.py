@@ -1,0 +1,40 @@
+"""Tasks spread over processes give what they give in one."""
+
+import os
+
+import pytest
+
+from multiscale.executors import THREADS, spread
+
+
+def square(number, progress):
+    if number < 0:
+        raise ValueError(f"{number} is negative")
+    for done in (1, 2):
+        progress(done, 2, f"squaring {number}")
+    return number**2, os.getpid(), os.environ.get("OMP_NUM_THREADS")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_order_and_progress_ends_full(workers):
+    seen = []
+    before = {name: os.environ.get(name) for name in THREADS}
+    results = spread(
+        square,
+        [(1,), (2,), (3,)],
+        workers=workers,
+        progress=lambda done, total, text: seen.append((done, total)),
+    )
+    assert [result[0] for result in results] == [1, 4, 9]
+    assert seen[-1] == (3000, 3000)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    elsewhere = {result[1] for result in results} != {os.getpid()}
+    assert elsewhere == (workers > 1)
+    if workers > 1:
+        assert {result[2] for result in results} == {"1"}
+    assert {name: os.environ.get(name) for name in THREADS} == before
+
+
+def test_an_error_in_a_worker_arrives():
+    with pytest.raises(ValueError, match="-2 is negative"):
+        spread(square, [(1,), (-2,), (3,)], workers=2)
