@@ -14,7 +14,16 @@ from continuum.finite_elements import PETSc, compile_form, fem, ufl
 from continuum.inputs import FARADAY, Reaction, Solution, Wall
 from continuum.meshes import Domain, line, move
 from continuum.transport_form import Problem, build
-from continuum.transport_problem import System, check, fill, nodes, relax, start, structure
+from continuum.transport_problem import (
+    System,
+    check,
+    fill,
+    nodes,
+    relax,
+    start,
+    state_of,
+    structure,
+)
 
 
 def spectrum(
@@ -92,7 +101,7 @@ def spectrum(
     problem = build(structure(solution, walls, domain, reactions, electroneutral, degree))
     scale = fill(problem, solution, walls, length, reactions, electroneutral)
     start(problem, solution, {}, length)
-    outcome = relax(System(problem, solution)).unless_converged(throw=throw)
+    outcome = relax(System(problem, state_of(problem, solution))).unless_converged(throw=throw)
     admittance = _admittance(problem, solution, wall, 2 * np.pi * hertz * scale)
     # the wall's current: charge in units of eps RT / (F l), flux in F c l / time
     debye_squared = float(problem.numbers["debye_squared"].value)

@@ -26,6 +26,7 @@ from continuum.transport_problem import (
     reactions_at,
     relax,
     start,
+    state_of,
     structure,
 )
 
@@ -123,7 +124,7 @@ def solve(
     problem = build(structure(solution, walls, domain, reactions, electroneutral, degree))
     scale = fill(problem, solution, walls, length, reactions, electroneutral)
     start(problem, solution, initial, length)
-    system = System(problem, solution)
+    system = System(problem, state_of(problem, solution))
     report = _Report(problem, solution, walls, length, scale, electroneutral, on_line)
     if times is None:
         outcome = relax(system)
@@ -158,7 +159,7 @@ class _Report:
         self.problem, self.solution, self.walls = problem, solution, walls
         self.length, self.scale = length, scale
         self.electroneutral, self.on_line = electroneutral, on_line
-        self.system = System(problem, solution)
+        self.state = state_of(problem, solution)
         self.rows: list[dict[str, np.ndarray]] = []
         self.position = np.empty((0, 3))
 
@@ -167,7 +168,7 @@ class _Report:
         p, solution, length = self.problem, self.solution, self.length
         ions, comm = len(solution.species), p.space.mesh.comm
         volt, thermal = solution.thermal_voltage, gas_constant * solution.temperature
-        state = self.system.state()
+        state = self.state()
         owned = p.unknown.x.array.reshape(-1, p.space.dofmap.index_map_bs)[: state.shape[1]]
         bulk = np.array([ion.concentration for ion in solution.species])
         self.position, c, phi, mu = gather(

@@ -3,137 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from scipy.constants import gas_constant
 
 from continuum import double_layer
+from continuum.equilibrium_form import FAR, Problem, build
 from continuum.field import gather, points
-from continuum.finite_elements import PETSc, basix, compile_form, fem, ufl
+from continuum.finite_elements import PETSc, fem, ufl
 from continuum.inputs import Solution, Wall
 from continuum.meshes import Domain, graded, height, line, move
-from continuum.newton import DIRECT, Newton
+from continuum.newton import DIRECT
 from continuum.outcome import Outcome
 
 Profile = Callable[[np.ndarray], np.ndarray]
-QUADRATURE = 8
-FAR = "far"
-
-
-class _Problem(NamedTuple):
-    """Compiled forms on one mesh, used again by every solve of the same shape."""
-
-    space: Any
-    unknown: Any
-    newton: Newton
-    numbers: dict[str, Any]
-    drive: dict[str, Any]
-    held: dict[str, Any]
-    dofs: dict[str, np.ndarray]
-    area: dict[str, float]
-    bulk: Any
-    direction: Any
-    tangent: Any
-    load: dict[str, Any]
-    well: list[Any]
-    stretch: Any
-    at_points: Any
-
-
-@lru_cache(maxsize=12)
-def _problem(
-    domain: Domain,
-    ions: int,
-    crowded: bool,
-    kinds: tuple[tuple[str, str], ...],
-    wells: tuple[int, ...],
-    stretched: bool,
-    degree: int,
-) -> _Problem:
-    grid = domain.mesh
-    shape = (2,) if crowded else ()
-    element = basix.ufl.element("Lagrange", grid.basix_cell(), degree, shape=shape)
-    space = fem.functionspace(grid, element)
-    scalar = space if not crowded else space.sub(0)
-    w, v = fem.Function(space), ufl.TestFunction(space)
-    psi, test = (w[0], v[0]) if crowded else (w, v)
-    dx = ufl.Measure("dx", grid, metadata={"quadrature_degree": QUADRATURE})
-    ds = ufl.Measure("ds", grid, subdomain_data=domain.facets)
-    at_points = fem.functionspace(
-        grid, basix.ufl.quadrature_element(grid.basix_cell(), degree=QUADRATURE)
-    )
-    well = [fem.Function(at_points) for _ in wells]
-    stretch = fem.Function(at_points) if stretched else None
-    numbers = {
-        name: fem.Constant(grid, np.zeros(ions)) for name in ("charge", "bulk", "volume", "ratio")
-    }
-    numbers["debye_squared"] = fem.Constant(grid, 1.0)
-    numbers["free"] = fem.Constant(grid, 1.0)
-
-    weight = []
-    for i in range(ions):
-        exponent = -numbers["charge"][i] * psi
-        if i in wells:
-            exponent -= well[wells.index(i)]
-        if crowded:
-            exponent += numbers["ratio"][i] * w[1]
-        weight.append(numbers["bulk"][i] * ufl.exp(exponent))
-    charge = sum(numbers["charge"][i] * weight[i] for i in range(ions))
-    if not crowded:
-        # equal volumes: the free volume is explicit; points have none
-        charge /= numbers["free"] + sum(numbers["volume"][i] * weight[i] for i in range(ions))
-    field = numbers["debye_squared"] * (stretch if stretched else 1.0) * ufl.grad(psi)
-    bulk = ufl.inner(field, ufl.grad(test)) * dx - charge * test * dx
-    if crowded:
-        room = numbers["free"] * ufl.exp(w[1]) - 1.0
-        room += sum(numbers["volume"][i] * weight[i] for i in range(ions))
-        bulk += room * v[1] * dx
-
-    residual, conditions = bulk, []
-    drive: dict[str, Any] = {}
-    held: dict[str, Any] = {}
-    dofs: dict[str, np.ndarray] = {}
-    area: dict[str, float] = {}
-    load: dict[str, Any] = {}
-    one = fem.Constant(grid, 1.0)
-    for name, kind in kinds:
-        tag = domain.boundaries["right" if name == FAR else name]
-        facets = domain.facets.find(tag)
-        dofs[name] = fem.locate_dofs_topological(scalar, grid.topology.dim - 1, facets)
-        area[name] = grid.comm.allreduce(fem.assemble_scalar(compile_form(one * ds(tag))))
-        value = fem.Constant(grid, 0.0)
-        if kind == "held":
-            held[name] = value
-            conditions.append(fem.dirichletbc(value, dofs[name], scalar))
-            load[name] = None
-            continue
-        drive[name] = (value, fem.Constant(grid, 0.0))
-        # both kinds are one Robin condition: stiffness (V - psi) + given charge
-        given, stiffness = drive[name]
-        residual -= numbers["debye_squared"] * (given - stiffness * psi) * test * ds(tag)
-        load[name] = compile_form(numbers["debye_squared"] * test * ds(tag))
-    newton = Newton(residual, w, conditions=conditions, clip=5.0, convex=not crowded)
-    direction = fem.Function(space)
-    return _Problem(
-        space=space,
-        unknown=w,
-        newton=newton,
-        numbers=numbers,
-        drive=drive,
-        held=held,
-        dofs=dofs,
-        area=area,
-        bulk=compile_form(bulk),
-        direction=direction,
-        tangent=compile_form(ufl.action(ufl.derivative(bulk, w), direction)),
-        load=load,
-        well=well,
-        stretch=stretch,
-        at_points=at_points,
-    )
 
 
 def solve(
@@ -222,7 +107,7 @@ def solve(
         np.any(volumes > 0) and abs(volumes[0] - cell) > 1e-12 * cell
     )
     wells = tuple(i for i, name in enumerate(names) if name in mean_force)
-    problem = _problem(
+    problem = build(
         domain,
         len(names),
         crowded,
@@ -332,7 +217,7 @@ def _nodes(solution: Solution, zeta: Mapping[str, float], length: float, cells: 
 
 
 def _apply(
-    problem: _Problem,
+    problem: Problem,
     solution: Solution,
     walls: Mapping[str, Wall],
     length: float,
@@ -357,7 +242,7 @@ def _apply(
 
 
 def _guess(
-    problem: _Problem,
+    problem: Problem,
     solution: Solution,
     zeta: Mapping[str, float],
     length: float,
@@ -423,7 +308,7 @@ def _distance(domain: Domain, name: str, debye: float, nodes: np.ndarray) -> np.
 
 
 def _ramp(
-    problem: _Problem, solution: Solution, walls: Mapping[str, Wall], length: float
+    problem: Problem, solution: Solution, walls: Mapping[str, Wall], length: float
 ) -> Outcome:
     """Raise the walls from rest to their full values, in steps as long as Newton can follow."""
     reached, step, total = 0.0, 0.25, 0
@@ -451,7 +336,7 @@ def _ramp(
     return Outcome(True, f"{outcome.sentence}, after raising the walls in steps", total)
 
 
-def _reaction(problem: _Problem, form: Any, name: str) -> float:
+def _reaction(problem: Problem, form: Any, name: str) -> float:
     """Sum of a residual over the nodes of a wall: the flux through it, consistently."""
     vector = fem.petsc.assemble_vector(form)
     vector.ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)
@@ -462,7 +347,7 @@ def _reaction(problem: _Problem, form: Any, name: str) -> float:
     return problem.space.mesh.comm.allreduce(total) / problem.area[name]
 
 
-def _tangent(problem: _Problem, name: str) -> float:
+def _tangent(problem: Problem, name: str) -> float:
     """Change of the wall's charge with the value that drives it (1), all else held."""
     newton, held = problem.newton, problem.held
     before = {key: float(constant.value) for key, constant in held.items()}
@@ -489,7 +374,7 @@ def _tangent(problem: _Problem, name: str) -> float:
 
 
 def _dataset(
-    problem: _Problem,
+    problem: Problem,
     solution: Solution,
     walls: Mapping[str, Wall],
     length: float,

@@ -32,3 +32,13 @@ DISCHARGE = {
     },
     "attrs": {"sign": ("discharge positive",), "outcome": None},
 }
+
+IMPEDANCE = {
+    "name": "IMPEDANCE",
+    "variables": {
+        "frequency": {"dims": ("frequency",), "units": "Hz", "above": 0.0},
+        "resistance": {"dims": ("frequency",), "units": "ohm m2"},
+        "reactance": {"dims": ("frequency",), "units": "ohm m2"},
+    },
+    "attrs": {"reference": None, "outcome": None},
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -272,17 +273,20 @@ def start(
 
 
 class System:
-    """A problem as `march` drives it."""
+    """A problem as `time_stepping.march` drives it.
 
-    def __init__(self, problem: Problem, solution: Solution) -> None:
-        self.problem = problem
-        self.ions = len(solution.species)
-        self.charge = np.array([ion.charge_number for ion in solution.species])
-        volumes, cell = double_layer.sizes(solution)
-        bulk = np.array([ion.concentration for ion in solution.species])
-        self.volume, self.ratio = volumes * bulk, volumes / cell
+    Parameters
+    ----------
+    problem : Problem
+        Its unknown holds the present state; ``last`` and ``older`` become the history.
+    state : callable
+        Reads the values (any, kind by point of this process) that errors are measured on.
+    """
+
+    def __init__(self, problem: Any, state: Callable[[], np.ndarray]) -> None:
+        self.problem, self.state = problem, state
         self.shift = False
-        # the state that a rejected step goes back to
+        # what a rejected step goes back to
         self.kept = problem.unknown.x.array.copy()
 
     def advance(self, weights: tuple[float, float, float], ahead: float) -> Outcome:
@@ -293,16 +297,10 @@ class System:
             p.last.x.array[:] = self.kept
             self.shift = False
         p.numbers["weights"].value[:] = weights
+        p.unknown.x.array[:] = self.kept
         if ahead > 0:
-            p.unknown.x.array[:] = self.kept + ahead * np.clip(
-                self.kept - self._before(), -1.0, 1.0
-            )
-        else:
-            p.unknown.x.array[:] = self.kept
+            p.unknown.x.array[:] += ahead * np.clip(self.kept - p.older.x.array, -1.0, 1.0)
         return p.newton.solve()
-
-    def _before(self) -> np.ndarray:
-        return self.problem.older.x.array
 
     def accept(self) -> None:
         """Make the new state the last one; the history moves on when the next step begins."""
@@ -313,24 +311,33 @@ class System:
         """Forget the new state."""
         self.problem.unknown.x.array[:] = self.kept
 
-    def state(self) -> np.ndarray:
-        """Concentrations over their bulk values, then the potential over RT/F."""
-        p = self.problem
-        owned = p.space.dofmap.index_map.size_local
-        values = p.unknown.x.array.reshape(-1, p.space.dofmap.index_map_bs)[:owned].T
-        psi = values[self.ions]
-        c = values[: self.ions] - np.multiply.outer(self.charge, psi)
-        if len(values) > self.ions + 1:
-            c = np.exp(c + np.multiply.outer(self.ratio, values[self.ions + 1]))
-        else:
-            c = np.exp(c)
-            c = c / (1.0 + self.volume @ (c - 1.0))
-        return np.vstack([c, psi])
-
     def largest(self, ratio: np.ndarray) -> float:
         """Largest value over all processes."""
         comm = self.problem.space.mesh.comm
         return float(comm.allreduce(float(ratio.max(initial=0.0)), op=MPI.MAX))
+
+
+def state_of(problem: Problem, solution: Solution) -> Callable[[], np.ndarray]:
+    """A reader of concentrations over their bulk values, then of the potential over RT/F."""
+    ions = len(solution.species)
+    charge = np.array([ion.charge_number for ion in solution.species])
+    bulk = np.array([ion.concentration for ion in solution.species])
+    volumes, cell = double_layer.sizes(solution)
+    owned = problem.space.dofmap.index_map.size_local
+    block = problem.space.dofmap.index_map_bs
+
+    def read() -> np.ndarray:
+        values = problem.unknown.x.array.reshape(-1, block)[:owned].T
+        psi = values[ions]
+        c = values[:ions] - np.multiply.outer(charge, psi)
+        if block > ions + 1:
+            c = np.exp(c + np.multiply.outer(volumes / cell, values[ions + 1]))
+        else:
+            c = np.exp(c)
+            c = c / (1.0 + (volumes * bulk) @ (c - 1.0))
+        return np.vstack([c, psi])
+
+    return read
 
 
 def first_step(time: float, debye: float, electroneutral: bool) -> float:
@@ -338,11 +345,14 @@ def first_step(time: float, debye: float, electroneutral: bool) -> float:
     return 1e-4 * time if electroneutral else 1e-3 * min(time, 1e-2 * debye**2)
 
 
+LONGEST = 1e3
+
+
 def relax(system: System) -> Outcome:
     """Follow backward Euler in steps that grow to infinity: what each step keeps, the end keeps."""
     h, iterations = 1e-3, 0
     old = system.state()
-    for _ in range(200):
+    for _ in range(60):
         outcome = system.advance((1 / h, -1 / h, 0.0), 0.0)
         iterations += outcome.iterations
         if not outcome.converged:
@@ -355,9 +365,10 @@ def relax(system: System) -> Outcome:
         change = system.largest(np.abs(new - old) / (1 + np.abs(new)))
         system.accept()
         old = new
-        if h > 1e5 and change < 1e-9:
+        if h == LONGEST and change < 1e-9:
             return Outcome(True, f"steady, last change {change:.1e}", iterations)
-        h = min(10 * h, 1e9)
+        # in longer steps what is kept would be lost in rounding: it is weighed by 1 / h
+        h = min(10 * h, LONGEST)
     return Outcome(False, f"no steady state: still changing by {change:.1e}", iterations)
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from multiscale.case import Case
 
 DISTRIBUTION = "multiscale-electrochemistry"
@@ -49,12 +51,10 @@ def run(
     """Run a study; stages that nothing has changed for are taken from the last run."""
     import time
 
-    from rich.console import Console
-
     from multiscale.progress import bars
 
     started = time.perf_counter()
-    console = Console()
+    console = _console()
     with console.status("Checking the case", spinner="dots"):
         study = _read(case, output)
         # imports that take seconds belong under the spinner
@@ -88,8 +88,6 @@ def report(
     ] = None,
 ) -> None:
     """Show a result again and write its report."""
-    from rich.console import Console
-
     from multiscale import store
     from multiscale.report import print_tables, write_html
 
@@ -100,9 +98,17 @@ def report(
         page = write_html(tree, result.with_name("report.html") if html is None else html)
     except (OSError, ValueError, KeyError) as error:
         _stop(f"{result} is not a result of multiscale run ({error}).")
-    console = Console()
+    console = _console()
     print_tables(tree, console)
     console.print(f"[dim]Report  [/dim]{page}", soft_wrap=True)
+
+
+def _console() -> Console:
+    """Return the terminal; where it is none, with room for the tables."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, 112))
 
 
 def _read(path: Path, output: Path | None) -> Case:

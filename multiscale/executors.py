@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import queue
@@ -121,8 +120,6 @@ def _drain(messages: Any, report: Callable[[int, int, int, str], None]) -> None:
 def _start(messages: Any) -> None:
     global _messages
     _messages = messages
-    with quiet_imports():
-        importlib.import_module("atomistic.dynamics")
 
 
 def _call(task: Callable[..., Any], index: int, arguments: tuple[Any, ...]) -> Any:

@@ -149,7 +149,14 @@ def _displacement(tree: xr.DataTree, mobile: str) -> Picture:
         guide = np.array([time[-1] / 8, time[-1]])
         top = float(moved["mean_squared_displacement"].max()) * 1e20
         ax.plot(guide, 1.6 * top * guide / guide[-1], color=GREY, ls="--", lw=1)
-        ax.text(guide[0], 2.1 * top * guide[0] / guide[-1], "slope 1", color=GREY, fontsize=9)
+        ax.annotate(
+            "slope 1",
+            (guide[0], 1.6 * top / 8),
+            (-40, 2),
+            textcoords="offset points",
+            color=GREY,
+            fontsize=9,
+        )
         ax.set(xlabel="time (ps)", ylabel="mean squared displacement (Å²)")
         ax.legend(loc="upper left")
         return Picture(
@@ -224,6 +231,7 @@ def _arrhenius(tree: xr.DataTree, case: dict[str, Any]) -> Picture:
         top = ax.secondary_xaxis("top", functions=(_reciprocal, _reciprocal))
         top.set_xticks(sorted({*T.tolist(), target}))
         top.set_xlabel("T (K)")
+        top.tick_params(labelsize=9)
         ax.legend(loc="lower left")
         return Picture(
             "Conductivity",
@@ -231,6 +239,10 @@ def _arrhenius(tree: xr.DataTree, case: dict[str, Any]) -> Picture:
             f"the cell; the open square is its value at {target:g} K.",
             _svg(figure),
         )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:].rstrip('.')}."
 
 
 def _reciprocal(x: Any) -> Any:
@@ -249,7 +261,7 @@ def _slab(slab: xr.Dataset) -> Picture:
         return Picture(
             "Slab under current",
             f"Potential in the electrolyte layer at {slab.attrs['current_density']:g} A/m², from "
-            f"the median conductivity. {slab.attrs['outcome'].capitalize()}.",
+            f"the median conductivity. {_sentence(slab.attrs['outcome'])}",
             _svg(figure),
         )
 
@@ -269,6 +281,6 @@ def _discharge(cell: xr.Dataset) -> Picture:
         return Picture(
             "Discharge",
             f"Thick: median electrolyte. Thin: {cell.sizes['draw'] - 1} draws of its posterior. "
-            f"{cell.attrs['cell'].capitalize()}.",
+            f"{_sentence(cell.attrs['cell'])}",
             _svg(figure),
         )

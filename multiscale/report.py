@@ -40,6 +40,8 @@ class Number:
         Where that was published (DOI).
     note : str
         What the reader should know about it.
+    finest : float
+        Smallest difference worth showing, in the same unit; 0 for any.
     """
 
     label: str
@@ -50,26 +52,28 @@ class Number:
     published: str = ""
     source: str = ""
     note: str = ""
+    finest: float = 0.0
 
     @property
     def text(self) -> str:
         """The value, to the digits that its interval supports."""
-        return spelt(self.value, self.low, self.high)[0]
+        return spelt(self.value, self.low, self.high, finest=self.finest)[0]
 
     @property
     def interval(self) -> str:
         """The 95 % interval, or "" where there is none."""
         if not np.isfinite(self.low) or not np.isfinite(self.high):
             return ""
-        _, low, high = spelt(self.value, self.low, self.high)
+        _, low, high = spelt(self.value, self.low, self.high, finest=self.finest)
         return f"{low} – {high}"
 
 
-def spelt(*values: float) -> tuple[str, ...]:
-    """Write numbers that belong together with the same digits and the same power of ten.
+def spelt(*values: float, finest: float = 0.0) -> tuple[str, ...]:
+    """Write numbers that belong together to the same digit and with the same power of ten.
 
-    The smallest difference between them shows two digits; powers of ten are spelt out beyond
-    0.001 and 100 000. Numbers that lie decades apart have two digits each.
+    The smallest difference between them shows two digits, but nothing finer than `finest` is
+    shown; powers of ten are spelt out below 0.001 and from 100 000. Numbers that lie decades
+    apart have two digits each.
 
     Examples
     --------
@@ -77,6 +81,8 @@ def spelt(*values: float) -> tuple[str, ...]:
     ('0.163', '0.121', '0.221')
     >>> spelt(5.31e-6, 4.2e-6, 6.7e-6)
     ('5.3×10⁻⁶', '4.2×10⁻⁶', '6.7×10⁻⁶')
+    >>> spelt(3272.0, 1940.0, 5096.0)
+    ('3300', '1900', '5100')
     >>> spelt(0.02, 4e-6, 173.0)
     ('0.020', '4.0×10⁻⁶', '170')
     """
@@ -86,15 +92,19 @@ def spelt(*values: float) -> tuple[str, ...]:
     largest = max((abs(value) for value in known), default=0.0)
     if largest == 0:
         return tuple("0" if np.isfinite(value) else "—" for value in values)
+    first = abs(next((value for value in known if value), largest))
+    scale = 0 if 1e-3 <= largest < 1e5 else int(np.floor(np.log10(first)))
     gaps = [abs(one - other) for one in known for other in known if one != other]
-    power = int(np.floor(np.log10(largest)))
-    scale = power if not 1e-3 <= largest < 1e5 else 0
-    finest = int(np.floor(np.log10(min(gaps)))) - 1 if gaps else power - 3
-    # never fewer than two digits of the largest, never more than six
-    digits = min(max(scale - finest, scale - power + 1, 0), scale - power + 5)
+    last = int(np.floor(np.log10(min(gaps)))) - 1 if gaps else int(np.floor(np.log10(largest))) - 3
+    if finest:
+        last = max(last, int(np.floor(np.log10(finest))))
+    digits = scale - last
     tail = f"×10{str(scale).translate(SUPERSCRIPT)}" if scale else ""
     return tuple(
-        f"{value / 10.0**scale:.{digits}f}{tail}" if np.isfinite(value) else "—" for value in values
+        f"{round(value / 10.0**scale, digits):.{max(digits, 0)}f}{tail}"
+        if np.isfinite(value)
+        else "—"
+        for value in values
     )
 
 
@@ -231,6 +241,7 @@ def _cell_numbers(cell: xr.Dataset) -> Iterator[Number]:
             float(high),
             "A h",
             note=f"{100 * median / nominal:.0f} % of the nominal {nominal:g} A h",
+            finest=1e-3,
         )
     for at, rate in enumerate(cell["c_rate"].values):
         half = float(cell["discharged_capacity"][at, 0]) / 2
@@ -242,17 +253,20 @@ def _cell_numbers(cell: xr.Dataset) -> Iterator[Number]:
         )
         ended = int(np.isnan(volts[1:]).sum())
         low, high = np.percentile(volts[1:], [2.5, 97.5])
+        note = f"{ended} of {len(volts) - 1} draws had ended before"
+        if not ended:
+            note = f"the electrolyte moves it by {1e3 * volts[1:].std(ddof=1):.1f} mV (1 s.d.)"
+            parts = split(volts[1:], cell["member"].values[1:])
+            if parts:
+                note += f": {1e3 * parts[0]:.1f} from sampling, {1e3 * parts[1]:.1f} from model"
         yield Number(
             f"Voltage at half discharge, {rate:g}C",
             float(volts[0]),
             float(low),
             float(high),
             "V",
-            note=(
-                f"{ended} of {len(volts) - 1} draws had ended before"
-                if ended
-                else f"the electrolyte moves it by {1e3 * volts[1:].std(ddof=1):.0f} mV (1 s.d.)"
-            ),
+            note=note,
+            finest=1e-4,
         )
 
 
@@ -302,15 +316,34 @@ def budget(tree: xr.DataTree) -> dict[str, float]:
     """
     handed = store.provenance(tree)["case"]["transport"]["hand_over"]
     line = tree[f"arrhenius/{handed}"].to_dataset()
-    members = line["member"].values.astype(str)
-    names = list(dict.fromkeys(members.tolist()))
-    logs = np.log(line[f"{handed}_draw"].values)
-    if len(names) < 2 or not np.isfinite(logs).all():
-        return {}
-    own = [logs[members == name] for name in names]
-    within = np.mean([part.var(ddof=1) for part in own])
-    between = np.var([part.mean() for part in own], ddof=1)
-    return {"sampling": float(np.exp(np.sqrt(within))), "model": float(np.exp(np.sqrt(between)))}
+    with np.errstate(invalid="ignore"):
+        parts = split(np.log(line[f"{handed}_draw"].values), line["member"].values)
+    return {} if not parts else {"sampling": np.exp(parts[0]), "model": np.exp(parts[1])}
+
+
+def split(values: np.ndarray, members: np.ndarray) -> tuple[float, float] | tuple[()]:
+    """Split the standard deviation of draws into that within and that between members.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Draws (any unit).
+    members : numpy.ndarray
+        Whose each draw is.
+
+    Returns
+    -------
+    tuple
+        Standard deviation within a member (sampling) and of the members' means (model), in the
+        unit of `values`; empty with a single member or where a value is missing.
+    """
+    names = list(dict.fromkeys(members.astype(str).tolist()))
+    if len(names) < 2 or not np.isfinite(values).all():
+        return ()
+    own = [values[members.astype(str) == name] for name in names]
+    within = np.sqrt(np.mean([part.var(ddof=1) for part in own]))
+    between = np.std([part.mean() for part in own], ddof=1)
+    return float(within), float(between)
 
 
 def warnings(tree: xr.DataTree) -> list[str]:
@@ -334,6 +367,13 @@ def warnings(tree: xr.DataTree) -> list[str]:
             "Nernst–Einstein conductivity takes the ions to move independently; the collective "
             "one beside it does not, and needs longer runs for the same error."
         )
+    for number in numbers(tree):
+        if number.published and "misses" in number.note:
+            said.append(
+                f"{number.label}: what lies between {number.interval} and the published "
+                f"{number.published} {number.units} is a fault that all potentials of the "
+                "committee share, or a difference between this structure and the measured one."
+            )
     if "window" in tree["cell"].attrs and "every law" not in tree["cell"].attrs["window"]:
         said.append(f"Outside a law's window: {tree['cell'].attrs['window']}.")
     said.append(f"Cell: {tree['cell'].attrs['outcome']}")
@@ -362,7 +402,7 @@ def print_tables(tree: xr.DataTree, console: Console) -> None:
     )
     for heading in (
         "T (K)",
-        f"D {mobile} (cm2/s)",
+        f"D {mobile} (cm²/s)",
         "σ Nernst–Einstein (mS/cm)",
         "σ collective (mS/cm)",
         "diffusive",
@@ -390,7 +430,7 @@ def print_tables(tree: xr.DataTree, console: Console) -> None:
             number.label + (f"\n[dim]{number.note}[/dim]" if number.note else ""),
             number.text,
             number.interval,
-            number.units,
+            number.units.replace("2/", "²/"),
             number.published,
         )
     console.print()

@@ -12,7 +12,7 @@ import xarray as xr
 from scipy.constants import angstrom
 
 from multiscale.case import Case
-from multiscale.executors import Progress, spread
+from multiscale.executors import Progress, quiet_imports, spread
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -96,8 +96,9 @@ def _dynamics(
     progress: Progress,
 ) -> tuple[xr.Dataset | None, xr.Dataset]:
     """Run one potential at some temperatures: the trajectory if wanted, and the cell."""
-    from atomistic.dynamics import Schedule, equilibrate, sample
-    from atomistic.potentials.load import load
+    with quiet_imports():
+        from atomistic.dynamics import Schedule, equilibrate, sample
+        from atomistic.potentials.load import load
 
     section, name = case.dynamics, case.committee()[member]
     potential = load(name, device=case.potential.device)

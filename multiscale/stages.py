@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LAGS = 60
 
-__all__ = ["conduct", "couple", "discharge", "measure", "run", "simulate"]
+__all__ = ["assembled", "conduct", "couple", "discharge", "measure", "run", "simulate"]
 
 
 def measure(case: Case, simulated: xr.DataTree, *, progress: Progress | None = None) -> xr.DataTree:
@@ -71,7 +71,7 @@ def measure(case: Case, simulated: xr.DataTree, *, progress: Progress | None = N
     tell(2, "radial distributions")
     species = list(dict.fromkeys(trajectory["symbol"].values.astype(str).tolist()))
     pairs = list(combinations_with_replacement(species, 2))
-    structure = radial_distribution(trajectory, pairs=pairs)
+    structure = radial_distribution(trajectory, pairs=pairs, bins=90, frames=200)
     tell(3, "mean squared displacements")
     displacement = _displacement(trajectory, species)
     tell(4, "measured")
@@ -104,8 +104,6 @@ def couple(case: Case, measured: xr.DataTree) -> list[Electrolyte]:
 
     transport = measured["transport"].to_dataset()
     arrhenius = measured[f"arrhenius/{case.transport.hand_over}"].to_dataset()
-    # draws of one potential stand together: even spacing takes as many of each
-    chosen = np.linspace(0, arrhenius.sizes["draw"] - 1, case.cell.draws).round().astype(int)
     return [
         single_ion_electrolyte(
             transport,
@@ -115,7 +113,7 @@ def couple(case: Case, measured: xr.DataTree) -> list[Electrolyte]:
             draw=draw,
             name=case.study.title,
         )
-        for draw in (None, *chosen.tolist())
+        for draw in (None, *_chosen(case, arrhenius).tolist())
     ]
 
 
@@ -250,8 +248,8 @@ def run(
             modules=modules,
             packages=packages,
         )
-        if tell is not None and reused:
-            tell(1, 1, "reused: nothing it depends on has changed")
+        if tell is not None:
+            tell(1, 1, "reused: nothing it depends on has changed" if reused else "done")
         provenances[name] = store.provenance(tree)
         return tree, fingerprint
 
@@ -290,6 +288,9 @@ def run(
 
     def cell(progress: Progress | None) -> xr.DataTree:
         curves = discharge(case, electrolytes, progress=progress)
+        line = measured[f"arrhenius/{case.transport.hand_over}"].to_dataset()
+        members = line["member"].values[_chosen(case, line)].astype(str)
+        curves = curves.assign_coords(member=("draw", ["median", *members.tolist()]))
         return xr.DataTree.from_dict({"/cell": curves})
 
     conducted, _ = stage(
@@ -306,24 +307,55 @@ def run(
         ["couplers", "continuum", "multiscale.stages"],
         ["pybamm", "pybammsolvers", "numpy"],
     )
-    result = xr.DataTree.from_dict(
-        {
-            "/lattice": simulated["lattice"].to_dataset(),
-            **{
-                group.path: group.to_dataset()
-                for tree in (measured, conducted, discharged)
-                for group in tree.subtree
-                if group.has_data
-            },
-        }
-    )
-    result.attrs["title"] = case.study.title
-    result.attrs["provenance"] = store.encode(
-        {"case": table, "case_sha256": store.digest(table), "potentials": hashes}
-        | {"stages": provenances}
-    )
+    groups = {
+        group.path: group.to_dataset()
+        for tree in (measured, conducted, discharged)
+        for group in tree.subtree
+        if group.has_data
+    }
+    groups["/lattice"] = simulated["lattice"].to_dataset()
+    result = assembled(case, groups, potentials=hashes, provenances=provenances)
     store.write(result, folder / store.RESULT)
     return result
+
+
+def assembled(
+    case: Case,
+    groups: Mapping[str, xr.Dataset],
+    *,
+    potentials: Mapping[str, str],
+    provenances: Mapping[str, Any],
+) -> xr.DataTree:
+    """Put the groups of a result into one tree, with title and provenance.
+
+    Parameters
+    ----------
+    case : Case
+        The study.
+    groups : mapping of str to Dataset
+        By path in the tree.
+    potentials : mapping of str to str
+        SHA-256 of each potential's file.
+    provenances : mapping
+        Provenance of each stage.
+    """
+    table = case.model_dump(mode="json")
+    tree = xr.DataTree.from_dict(dict(groups))
+    tree.attrs["title"] = case.study.title
+    tree.attrs["provenance"] = store.encode(
+        {
+            "case": table,
+            "case_sha256": store.digest(table),
+            "potentials": dict(potentials),
+            "stages": dict(provenances),
+        }
+    )
+    return tree
+
+
+def _chosen(case: Case, arrhenius: xr.Dataset) -> np.ndarray:
+    """Draws of the posterior that go on; even spacing takes as many of each potential."""
+    return np.linspace(0, arrhenius.sizes["draw"] - 1, case.cell.draws).round().astype(int)
 
 
 def _tell(progress: Progress | None, total: int, done: int, text: str) -> None:

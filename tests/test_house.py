@@ -5,12 +5,23 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"torch", "torch_sim", "dolfinx", "pybamm", "mpi4py", "matplotlib", "sevenn", "ase", "scipy"}
+HEAVY = {
+    "torch",
+    "torch_sim",
+    "dolfinx",
+    "pybamm",
+    "mpi4py",
+    "matplotlib",
+    "sevenn",
+    "ase",
+    "scipy",
+}
 
 
 def python(code):
@@ -56,7 +67,7 @@ def test_help_is_light():
 def test_lock_holds_every_dependency_with_hashes_and_no_index():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lock = (ROOT / "requirements.lock").read_text()
-    asked = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    asked = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     for requirement in asked:
         name = re.match(r"[\w.-]+", requirement)[0].lower()
         assert re.search(rf"^{re.escape(name)}==\S+", lock, re.MULTILINE), name

@@ -6,8 +6,6 @@ errors that count here are on-policy: frames of the student's own trajectories, 
 
 from __future__ import annotations
 
-import hashlib
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +17,6 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from atomistic.potentials.load import Potential
-
-logger = logging.getLogger(__name__)
 
 FORCE_LIMIT = 25.0  # eV/Å; a frame beyond it is broken, and would spoil the fit
 
@@ -248,15 +244,6 @@ def train(
 
 # coefficients and exponents of the universal screening function of Ziegler, Biersack, Littmark
 UNIVERSAL_SCREENING = (0.18175, 3.1998, 0.50986, 0.94229, 0.28022, 0.4029, 0.02817, 0.20162)
-
-
-def data_hash(frames: Sequence[Atoms]) -> str:
-    """Hash positions, cells and labels of frames."""
-    digest = hashlib.sha256()
-    for frame in frames:
-        for array in (frame.numbers, frame.positions, frame.cell.array, frame.get_forces()):
-            digest.update(np.round(np.asarray(array, float), 6).tobytes())
-    return digest.hexdigest()
 
 
 def _rms(values: object) -> float:

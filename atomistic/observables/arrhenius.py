@@ -2,6 +2,8 @@ r"""Temperature dependence: an Arrhenius line, its posterior and the value it gi
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import xarray as xr
 from scipy import constants
@@ -35,6 +37,16 @@ def line_posterior(
     rng : numpy.random.Generator
         Their source.
     """
+    log, centre, covariance, scatter = line_marginals(x, y, error)
+    chance = np.exp(log - log.max())
+    pick = rng.choice(len(scatter), draws, p=chance / chance.sum())
+    return sampled_line(centre[pick], covariance[pick], rng), scatter[pick]
+
+
+def line_marginals(
+    x: np.ndarray, y: np.ndarray, error: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return, over a grid of scatter: log marginal, line, its covariance, and the grid itself."""
     design = np.column_stack([np.ones_like(x), -x])
     scatter = np.linspace(0.0, 5 * SCATTER, 101)
     weight = 1.0 / (error**2 + scatter[:, None] ** 2)  # scatter, point
@@ -43,12 +55,97 @@ def line_posterior(
     centre = np.einsum("tij,tp,pj,p->ti", covariance, weight, design, y)
     misfit = (weight * (y - centre @ design.T) ** 2).sum(1)
     log = 0.5 * (np.log(weight).sum(1) - np.linalg.slogdet(precision)[1] - misfit)
-    log -= 0.5 * (scatter / SCATTER) ** 2
-    chance = np.exp(log - log.max())
-    pick = rng.choice(len(scatter), draws, p=chance / chance.sum())
-    factor = np.linalg.cholesky(covariance[pick])
-    noise = rng.standard_normal((draws, 2))
-    return centre[pick] + np.einsum("dij,dj->di", factor, noise), scatter[pick]
+    return log - 0.5 * (scatter / SCATTER) ** 2, centre, covariance, scatter
+
+
+def sampled_line(
+    centre: np.ndarray, covariance: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Return one normal draw of a line's coefficients for each centre and covariance."""
+    noise = rng.standard_normal(centre.shape)
+    return centre + np.einsum("dij,dj->di", np.linalg.cholesky(covariance), noise)
+
+
+@dataclass(frozen=True)
+class Series:
+    """A quantity against temperature, draw by draw.
+
+    Parameters
+    ----------
+    temperature : numpy.ndarray
+        Temperatures that can be used (K).
+    log : numpy.ndarray
+        Logarithm of what the law is linear in (sigma T or D), (temperature, draw).
+    member : numpy.ndarray
+        Member of the committee that each draw belongs to.
+    asked : int
+        Temperatures there were, usable or not.
+    power : int
+        1 if the law is that of the quantity times temperature, else 0.
+    """
+
+    temperature: np.ndarray
+    log: np.ndarray
+    member: np.ndarray
+    asked: int
+    power: int
+
+
+def series(
+    transport: xr.Dataset, *, temperature: float, quantity: str, species: str | None, law: str
+) -> Series:
+    """Read a TRANSPORT for a law, leaving out temperatures that were refused.
+
+    Raises
+    ------
+    ValueError
+        If `quantity` or `species` is unknown or `temperature` (K) is not positive.
+    """
+    faults = []
+    if quantity not in QUANTITIES:
+        faults.append(f"quantity is {quantity!r}, expected one of {', '.join(QUANTITIES)}")
+    elif f"{quantity}_draw" not in transport:
+        faults.append(f"the TRANSPORT holds no {quantity}_draw")
+    if not (np.isfinite(temperature) and temperature > 0):
+        faults.append(f"temperature is {temperature} K, but must be positive")
+    if quantity == "self_diffusivity":
+        known = [str(name) for name in transport["species"].values]
+        if species not in known:
+            faults.append(f"species is {species!r}, expected one of {', '.join(known)}")
+    elif species is not None:
+        faults.append(f"species is given, but {quantity} belongs to the whole system")
+    if faults:
+        raise ValueError(f"{law}: " + "; ".join(faults) + ".")
+    sample = transport[f"{quantity}_draw"]
+    if species is not None:
+        sample = sample.sel(species=species)
+    values = sample.transpose("condition", "draw").values
+    heat = transport["temperature"].values
+    power = int("conductivity" in quantity)
+    usable = (np.where(np.isfinite(values), values, -1.0) > 0).all(1)
+    draws = values.shape[1]
+    if "member" in transport.coords:
+        member = transport["member"].values.astype(str)
+    else:
+        member = np.full(draws, "all")
+    return Series(
+        temperature=heat[usable],
+        log=np.log(values[usable] * heat[usable, None] ** power),
+        member=member,
+        asked=len(heat),
+        power=power,
+    )
+
+
+def tell(out: xr.Dataset, name: str, draws: np.ndarray, units: str) -> None:
+    """Put the median, ``_std``, ``_draw`` and the 68 and 95 % intervals of a quantity in `out`."""
+    out[name] = ((), np.median(draws), {"units": units})
+    out[f"{name}_std"] = ((), draws.std(), {"units": units})
+    out[f"{name}_draw"] = ("draw", draws, {"units": units})
+    for level, tail in ((68, 15.865), (95, 2.5)):
+        low, high = np.percentile(draws, [tail, 100 - tail])
+        out[f"{name}_lower_{level}"] = ((), low, {"units": units})
+        out[f"{name}_upper_{level}"] = ((), high, {"units": units})
 
 
 def arrhenius(
@@ -95,51 +192,23 @@ def arrhenius(
     ValueError
         If `quantity` or `species` is unknown or `temperature` is not positive.
     """
-    faults = []
-    if quantity not in QUANTITIES:
-        faults.append(f"quantity is {quantity!r}, expected one of {', '.join(QUANTITIES)}")
-    elif f"{quantity}_draw" not in transport:
-        faults.append(f"the TRANSPORT holds no {quantity}_draw")
-    if not (np.isfinite(temperature) and temperature > 0):
-        faults.append(f"temperature is {temperature} K, but must be positive")
-    if quantity == "self_diffusivity":
-        known = [str(name) for name in transport["species"].values]
-        if species not in known:
-            faults.append(f"species is {species!r}, expected one of {', '.join(known)}")
-    elif species is not None:
-        faults.append(f"species is given, but {quantity} belongs to the whole system")
-    if faults:
-        raise ValueError("arrhenius: " + "; ".join(faults) + ".")
-
-    sample = transport[f"{quantity}_draw"]
-    if species is not None:
-        sample = sample.sel(species=species)
-    values = sample.transpose("condition", "draw").values
-    heat = transport["temperature"].values
-    thermal = heat if "conductivity" in quantity else np.ones_like(heat)
-    thermal_here = temperature if "conductivity" in quantity else 1.0
-    usable = np.isfinite(values).all(1)
-    usable &= (np.where(np.isfinite(values), values, -1.0) > 0).all(1)
-    count = values.shape[1]
-    member = (
-        transport["member"].values.astype(str) if "member" in transport else np.full(count, "all")
+    data = series(
+        transport, temperature=temperature, quantity=quantity, species=species, law="arrhenius"
     )
     rng = np.random.default_rng(seed)
-    energy, log_prefactor = np.full(count, np.nan), np.full(count, np.nan)
-    log_here, scatter = np.full(count, np.nan), np.full(count, np.nan)
-    window = np.sort(np.unique(heat[usable]))
+    energy, log_prefactor, log_here, scatter = np.full((4, len(data.member)), np.nan)
+    window = np.unique(data.temperature)
     enough = len(window) >= FEWEST_TEMPERATURES
     if enough:
-        beta = 1.0 / (constants.k * heat[usable])  # 1/J
+        beta = 1.0 / (constants.k * data.temperature)  # 1/J
         middle = beta.mean()
         here = 1.0 / (constants.k * temperature)
-        for name in dict.fromkeys(member.tolist()):
-            own = member == name
-            log = np.log(values[usable][:, own] * thermal[usable, None])
-            error = log.std(1, ddof=1)
+        for name in dict.fromkeys(data.member.tolist()):
+            own = data.member == name
+            log = data.log[:, own]
             # x in units of its own mean keeps the normal equations well scaled
             line, spread = line_posterior(
-                beta / middle - 1.0, log.mean(1), error, int(own.sum()), rng
+                beta / middle - 1.0, log.mean(1), log.std(1), int(own.sum()), rng
             )
             energy[own] = line[:, 1] / middle
             log_prefactor[own] = line[:, 0] + line[:, 1]
@@ -148,51 +217,43 @@ def arrhenius(
             scatter[own] = spread
 
     units, prefactor_units = QUANTITIES[quantity]
-    out = xr.Dataset(coords={"member": ("draw", member)})
-    for name, draws, unit in (
-        ("activation_energy", energy * constants.Avogadro, "J mol-1"),
-        ("activation_energy_electronvolt", energy / ELECTRONVOLT, "eV"),
-        ("prefactor", np.exp(log_prefactor), prefactor_units),
-        (quantity, np.exp(log_here) / thermal_here, units),
-    ):
-        out[name] = ((), np.median(draws), {"units": unit})
-        out[f"{name}_std"] = ((), draws.std(), {"units": unit})
-        out[f"{name}_draw"] = ("draw", draws, {"units": unit})
-        for level, tail in ((68, 15.865), (95, 2.5)):
-            low, high = np.percentile(draws, [tail, 100 - tail])
-            out[f"{name}_lower_{level}"] = ((), low, {"units": unit})
-            out[f"{name}_upper_{level}"] = ((), high, {"units": unit})
+    out = xr.Dataset(coords={"member": ("draw", data.member)})
+    tell(out, "activation_energy", energy * constants.Avogadro, "J mol-1")
+    tell(out, "activation_energy_electronvolt", energy / ELECTRONVOLT, "eV")
+    tell(out, "prefactor", np.exp(log_prefactor), prefactor_units)
+    tell(out, quantity, np.exp(log_here) / temperature**data.power, units)
     out["scatter"] = ((), np.median(scatter), {"units": "1"})
     out["temperature"] = ((), float(temperature), {"units": "K"})
-    beyond = 0.0 if not enough else max(window[0] - temperature, temperature - window[-1], 0.0)
-    out["extrapolated"] = ((), bool(beyond > 0))
+    outside = enough and not window[0] <= temperature <= window[-1]
+    out["extrapolated"] = ((), bool(outside))
     out.attrs = {
         "quantity": quantity,
-        "law": "sigma T = A exp(-Ea / kT)" if "conductivity" in quantity else "D = A exp(-Ea / kT)",
+        "law": "sigma T = A exp(-Ea / kT)" if data.power else "D = A exp(-Ea / kT)",
         "temperatures_used": len(window),
-        "verdict": _sentence(heat, window, temperature, beyond),
+        "verdict": sentence(data, temperature, FEWEST_TEMPERATURES),
     }
     if enough:
         out.attrs |= {"window_low": float(window[0]), "window_high": float(window[-1])}
     return out
 
 
-def _sentence(heat: np.ndarray, window: np.ndarray, temperature: float, beyond: float) -> str:
-    """Say from what the value at `temperature` was made, or why it was refused."""
-    if len(window) < FEWEST_TEMPERATURES:
+def sentence(data: Series, temperature: float, fewest: int) -> str:
+    """Say from what the value at `temperature` (K) was made, or why it was refused."""
+    window = np.unique(data.temperature)
+    if len(window) < fewest:
         return (
-            f"refused: {len(window)} of {len(heat)} temperatures are diffusive, but a line needs "
-            f"at least {FEWEST_TEMPERATURES}; run longer, or add higher temperatures"
+            f"refused: {len(window)} of {data.asked} temperatures are diffusive, but the law needs "
+            f"at least {fewest}; run longer, or add higher temperatures"
         )
-    said = f"{len(window)} of {len(heat)} temperatures, {window[0]:g} to {window[-1]:g} K"
-    if len(window) == 2:
-        said += " (two leave the law itself untested)"
-    if beyond <= 0:
+    said = f"{len(window)} of {data.asked} temperatures, {window[0]:g} to {window[-1]:g} K"
+    if len(window) == fewest:
+        said += " (so few leave the law itself untested)"
+    if window[0] <= temperature <= window[-1]:
         return f"interpolated to {temperature:g} K from {said}"
     edge = window[0] if temperature < window[0] else window[-1]
     span = abs(1 / temperature - 1 / edge) / (1 / window[0] - 1 / window[-1])
     side = "below" if temperature < edge else "above"
     return (
-        f"extrapolated to {temperature:g} K, {beyond:g} K {side} the window ({said}), "
-        f"{span:.1f} times its width in 1/T; a transition in between would void it"
+        f"extrapolated to {temperature:g} K, {abs(edge - temperature):g} K {side} the window "
+        f"({said}), {span:.1f} times its width in 1/T; a transition in between would void it"
     )

@@ -9,9 +9,17 @@ import xarray as xr
 
 from atomistic.observables.conductivity import checked_charges, conductivity, host_species
 from atomistic.observables.displacements import observe, species
+from atomistic.observables.onsager import onsager
 from atomistic.observables.self_diffusion import self_diffusivity
 
-ESTIMATES = ("self_diffusivity", "conductivity", "nernst_einstein_conductivity", "haven_ratio")
+ESTIMATES = (
+    "self_diffusivity",
+    "conductivity",
+    "nernst_einstein_conductivity",
+    "haven_ratio",
+    "onsager",
+    "transference_number",
+)
 
 
 def transport(
@@ -19,6 +27,7 @@ def transport(
     *,
     charges: Mapping[str, float],
     mobile: str | Sequence[str],
+    molar_mass: Mapping[str, float] | None = None,
     draws: int = 400,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -30,6 +39,11 @@ def transport(
     between members) can be told apart. ``_std`` is the standard deviation of the mixture. Where
     one member refuses, the mixture is refused and the verdict names that member.
 
+    A solid has a host, and its conductivity is that of `conductivity` with the host at rest. In a
+    liquid everything is mobile: the species are the ions, and the conductivity comes from the same
+    posterior as the Onsager matrix and the transference number (`onsager.onsager`), in the frame
+    of the solvent, or of mass where there is none.
+
     Parameters
     ----------
     observed : xarray.Dataset
@@ -38,6 +52,8 @@ def transport(
         Charge number of every species (1).
     mobile : str or sequence of str
         Species that diffuse; all others are the host, whose centre of mass is put at rest.
+    molar_mass : mapping of str to float, optional
+        Molar mass (kg mol-1) of molecular ions in a liquid, named by one of their atoms.
     draws : int
         Posterior draws in all, shared out evenly among members.
     seed : int
@@ -56,8 +72,11 @@ def transport(
     """
     mobile_names, host = host_species(observed, mobile)
     observed = observe(observed, host=host, chosen=mobile_names)
-    names = species(observed)
     numbers = checked_charges(observed, charges)
+    names = species(observed)
+    if not host:
+        names = [name for name, number in zip(names, numbers, strict=True) if number]
+        numbers = numbers[numbers != 0]
     potential = observed["potential_name"].values.astype(str)
     members = list(dict.fromkeys(potential.tolist()))
     if draws < len(members):
@@ -67,15 +86,25 @@ def transport(
     for index, (member, share) in enumerate(zip(members, shares, strict=True)):
         part = observed.isel(replica=np.flatnonzero(potential == member))
         own = self_diffusivity(part, chosen=names, host=host, draws=share, seed=seed + 7919 * index)
-        charge = conductivity(
-            part,
-            charges=charges,
-            mobile=mobile_names,
-            self_diffusion=own,
-            draws=share,
-            seed=seed + 7919 * index,
-        )
-        results.append(own.merge(charge.drop_vars("temperature"), combine_attrs="override"))
+        if host:
+            charge = conductivity(
+                part,
+                charges=charges,
+                mobile=mobile_names,
+                self_diffusion=own,
+                draws=share,
+                seed=seed + 7919 * index,
+            )
+        else:
+            charge = onsager(
+                part,
+                charges=charges,
+                molar_mass=molar_mass,
+                self_diffusion=own,
+                draws=share,
+                seed=seed + 7919 * index,
+            )
+        results.append(charge.merge(own.drop_vars("temperature"), combine_attrs="override"))
 
     volume = np.abs(np.linalg.det(observed["cell"].values)).mean(1)
     symbols = observed["symbol"].values.astype(str)
@@ -95,9 +124,9 @@ def transport(
             "species": names,
             "member": ("draw", np.repeat(members, shares)),
         },
-        attrs={"frame": observed.attrs["frame"], "finite_size_correction": "none"},
+        attrs={"frame": results[0].attrs["frame"], "finite_size_correction": "none"},
     )
-    for name in ESTIMATES:
+    for name in (name for name in ESTIMATES if name in results[0]):
         value = results[0][name]
         sample = np.concatenate([result[f"{name}_draw"].values for result in results], axis=-1)
         # np.mean over members lets a refusal (nan) through on purpose

@@ -73,9 +73,3 @@ def test_training_refuses_broken_frames():
     frames = distil.label(argon(3), lennard_jones(1e6))
     with pytest.raises(ValueError, match="of which 0 have all forces below"):
         distil.train(frames, folder="unused")
-
-
-def test_data_hash_sees_labels_and_positions():
-    one, other = (distil.label(argon(2), lennard_jones(e)) for e in (0.0103, 0.0104))
-    assert distil.data_hash(one) == distil.data_hash(distil.label(argon(2), lennard_jones()))
-    assert distil.data_hash(one) != distil.data_hash(other)

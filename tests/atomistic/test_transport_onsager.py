@@ -14,6 +14,8 @@ from atomistic.observables.onsager import (
     to_solvent_frame,
     transference,
 )
+from atomistic.observables.transport import transport
+from atomistic.schema import TRANSPORT
 from atomistic.units import mass
 from tests.atomistic.synthetic import ANGSTROM, binary_salt, brownian, trajectory
 
@@ -134,6 +136,27 @@ def test_joint_posterior_covers_in_the_frame_of_the_solvent():
         assert fewest <= sum(found) <= most, (name, level, sum(found), len(found))
         assert abs(np.mean(off[name])) < 0.02 + 3.5 * np.std(off[name]) / np.sqrt(len(off[name]))
         assert np.sqrt(np.mean(np.square(off[name]))) < 0.13, name
+
+
+def test_transport_of_a_liquid_carries_the_joint_posterior():
+    rng = np.random.default_rng(3)
+    ions = binary_salt(rng, (4, 300, 16), cation=0.3, anion=0.6)
+    position = np.concatenate([ions, np.zeros_like(ions[:, :, :8])], axis=2)
+    symbols = ["Li"] * 16 + ["Cl"] * 16 + ["Ar"] * 8
+    data = trajectory([position] * 2, symbols=symbols, temperatures=[400.0, 500.0])
+    found = transport(
+        data, charges={"Li": 1, "Cl": -1, "Ar": 0}, mobile=["Li", "Cl", "Ar"], draws=150
+    )
+    assert found.attrs["frame"] == "solvent"
+    assert found["species"].values.tolist() == ["Li", "Cl"]
+    for name in ("onsager", "transference_number"):
+        rule = TRANSPORT["variables"][name]
+        assert found[name].dims == rule["dims"]
+        assert found[name].attrs["units"] == rule["units"]
+        assert found[f"{name}_draw"].dims == (*rule["dims"], "draw")
+    charge = found["charge_number"].values
+    identity = FARADAY**2 * np.einsum("i,cijd,j->cd", charge, found["onsager_draw"], charge)
+    np.testing.assert_allclose(found["conductivity_draw"].values, identity, rtol=1e-10)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import mpmath
 import numpy as np
@@ -23,7 +19,6 @@ from continuum.meshes import block
 from continuum.outcome import Outcome, SolverError
 from continuum.schema import FIELD
 
-ROOT = Path(__file__).parents[2]
 FARADAY = physical_constants["Faraday constant"][0]
 D = 1e-9
 
@@ -461,37 +456,3 @@ def test_random_cells_end_balanced():
         if times is None:
             mu = end.electrochemical_potential.values / (gas_constant * solution.temperature)
             assert np.ptp(mu, axis=1).max() < 1e-6
-
-
-def test_parallel_equals_serial(tmp_path):
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import sys, numpy as np\n"
-        "from continuum import nernst_planck as npl\n"
-        "from continuum.impedance import spectrum\n"
-        "from continuum.finite_elements import MPI\n"
-        "from continuum.inputs import Solution, Species, Wall\n"
-        "from continuum.meshes import block, graded\n"
-        "salt = Solution((Species('Na', 1, 10.0), Species('Cl', -1, 10.0)))\n"
-        "d = block([np.linspace(0, 1, 5), graded(16, left=1e-2, right=1e-2)])\n"
-        "w = {'bottom': Wall(potential=0.1, stern_capacitance=0.2), 'top': Wall(potential=0.0)}\n"
-        "r = npl.solve(salt, w, domain=d, length=60e-9, times=[1e-7],\n"
-        "              tolerance=1e-2)\n"
-        "z = spectrum(salt, w, domain=d, length=60e-9, frequencies=[1e3, 1e7], wall='bottom')\n"
-        "if MPI.COMM_WORLD.rank == 0:\n"
-        "    np.savez(sys.argv[1], p=r.potential, x=r.position, q=r.surface_charge,\n"
-        "             c=r.concentration, z=z.resistance, i=z.reactance)\n"
-    )
-    out = []
-    mpiexec = Path(sys.executable).parent / "mpiexec"
-    for ranks in (1, 2):
-        target = tmp_path / f"{ranks}.npz"
-        done = subprocess.run(
-            [str(mpiexec), "-n", str(ranks), sys.executable, str(script), str(target)],
-            cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True, text=True, timeout=240, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        out.append(np.load(target))
-    for name in ("x", "p", "q", "c", "z", "i"):
-        np.testing.assert_allclose(out[1][name], out[0][name], rtol=1e-10, atol=1e-12)

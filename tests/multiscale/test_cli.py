@@ -1,0 +1,77 @@
+"""The command line answers bad input with a sentence and good input with results."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from multiscale import stages, store
+from multiscale.cli import app
+
+CASE = Path(__file__).parents[2] / "examples" / "argyrodite_cell" / "case.toml"
+call = CliRunner().invoke
+
+
+def test_version():
+    from importlib.metadata import version
+
+    answer = call(app, ["--version"])
+    assert answer.exit_code == 0
+    assert answer.output.strip() == f"multiscale {version('multiscale-electrochemistry')}"
+
+
+def test_check_says_a_sound_case_is_sound():
+    answer = call(app, ["check", str(CASE)])
+    assert answer.exit_code == 0
+    assert "is sound" in answer.output
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_bad_case_is_one_sentence_and_exit_code_2(command, tmp_path):
+    bad = tmp_path / "case.toml"
+    bad.write_text(CASE.read_text().replace("replicas = 1", "replicas = -1"))
+    answer = call(app, [command, str(bad)])
+    assert answer.exit_code == 2
+    assert answer.output.strip() == "[dynamics] replicas is -1, but must be greater than 0."
+    assert not list(tmp_path.glob("results*"))
+
+
+def test_failure_during_a_run_is_a_sentence(tmp_path, monkeypatch):
+    def fail(case, *, progress=None):
+        raise RuntimeError("Li and P came as close as 0.90 Å; lower the temperature.")
+
+    monkeypatch.setattr(stages, "simulate", fail)
+    answer = call(app, ["run", str(CASE), "--output", str(tmp_path)])
+    assert answer.exit_code == 2
+    assert "came as close as 0.90 Å" in answer.output
+    assert "Traceback" not in answer.output
+
+
+def test_run_and_report(result, tmp_path, monkeypatch):
+    def run(case, *, progress):
+        progress("simulate", 1, 2, "at 700 K")
+        progress("simulate", 2, 2, "at 700 K")
+        progress("measure", 1, 1, "reused: nothing it depends on has changed")
+        store.write(result, case.output_folder / store.RESULT)
+        return result
+
+    monkeypatch.setattr(stages, "run", run)
+    answer = call(app, ["run", str(CASE), "--output", str(tmp_path)])
+    assert answer.exit_code == 0, answer.output
+    assert "Molecular dynamics: done" in answer.output
+    assert "Transport: reused" in answer.output
+    assert "Nernst–Einstein conductivity" in answer.output
+    page = (tmp_path / "report.html").read_text()
+    again = call(app, ["report", str(tmp_path / "result.nc"), "--html", str(tmp_path / "b.html")])
+    assert again.exit_code == 0
+    assert (tmp_path / "b.html").read_text() == page
+
+
+def test_report_of_something_else(tmp_path):
+    answer = call(app, ["report", str(tmp_path / "absent.nc")])
+    assert answer.exit_code == 2
+    assert "There is no result file" in answer.output
+    (tmp_path / "other.nc").write_text("x")
+    answer = call(app, ["report", str(tmp_path / "other.nc")])
+    assert answer.exit_code == 2
+    assert "is not a result of multiscale run" in answer.output
