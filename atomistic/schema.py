@@ -3,7 +3,8 @@
 A schema is a plain table. ``variables`` maps a name to its dims and units and, where they apply,
 to physical bounds and to ``estimate: True``, which asks for ``<name>_std`` of the same dims (nan if
 unknown, never 0); ``<name>_draw`` with a trailing ``draw`` dim carries the posterior where there is
-one. ``attrs`` maps a convention word to its allowed values. `couplers.contract.check` is the gate.
+one. ``optional: True`` lets a variable be absent, ``missing: True`` lets its values be nan.
+``attrs`` maps a convention word to its allowed values. `couplers.contract.check` is the gate.
 """
 
 TRAJECTORY = {

@@ -53,7 +53,7 @@ def argyrodite(
     Examples
     --------
     >>> str(argyrodite(disorder=0.5).symbols.formula.reduce()[0])
-    'Cl4Li24P4S20'
+    'Li6PS5Cl'
     """
     if not 0 <= disorder <= 1:
         raise ValueError(f"disorder is {disorder}, but must lie between 0 (ordered) and 1.")

@@ -46,7 +46,9 @@ if __name__ == "__main__":
         "teacher": microseconds_per_atom(teacher, batch[:1], REPEATS["teacher"]),
     }
     result = {
-        "microseconds_per_atom_on_one_core": {name: round(value, 1) for name, value in cost.items()},
+        "microseconds_per_atom_on_one_core": {
+            name: round(value, 1) for name, value in cost.items()
+        },
         "teacher_over_compiled": round(cost["teacher"] / cost["compiled"], 1),
         "torch_over_compiled": round(cost["torch"] / cost["compiled"], 2),
         "systems_atoms": [8, 52],

@@ -54,6 +54,7 @@ class Study(Section):
     """``[study]``: what it is called."""
 
     title: str = Field(min_length=1, description="heading of the report")
+    electrolyte: str = Field("the electrolyte", min_length=1, description="its name in sentences")
 
 
 class Structure(Section):
@@ -77,7 +78,10 @@ class Structure(Section):
 
 
 class Potential(Section):
-    """``[potential]``: one potential, or a committee whose spread is the model uncertainty."""
+    """``[potential]``: one potential, or a committee whose spread is the model uncertainty.
+
+    ``potential = "sevennet-0"`` above all tables is short for a table with that committee.
+    """
 
     committee: Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -292,6 +296,8 @@ def build(table: Mapping[str, Any], *, folder: Path = Path()) -> Case:
     CaseError
         With one sentence for each fault.
     """
+    if isinstance(table.get("potential"), str | list | tuple):  # short for its only needed key
+        table = {**table, "potential": {"committee": table["potential"]}}
     faults: list[str] = []
     sections: dict[str, Any] = {}
     try:

@@ -17,6 +17,7 @@ Progress = Callable[[int, int, str], None]
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _messages: Any = None
+_stop: Any = None
 
 
 def spread(
@@ -42,12 +43,14 @@ def spread(
     progress : callable, optional
         Called with (done, total, text) summed over the tasks; a task counts 1000.
     """
-    shares = [0] * len(arguments)
+    shares, said = [0] * len(arguments), ""
 
     def report(index: int, done: int, total: int, text: str) -> None:
-        shares[index] = 1000 * done // total
+        nonlocal said
+        said = text or said
+        shares[index] = max(shares[index], 1000 * done // total)
         if progress is not None:
-            progress(sum(shares), 1000 * len(arguments), text)
+            progress(sum(shares), 1000 * len(arguments), said)
 
     if workers == 1 or len(arguments) == 1:
         results = []
@@ -58,7 +61,7 @@ def spread(
         return results
 
     context = multiprocessing.get_context("spawn")
-    messages = context.Queue()
+    messages, stop = context.Queue(), context.Event()
     kept = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, "1"))  # read by libraries as a worker starts
     try:
@@ -66,21 +69,25 @@ def spread(
             min(workers, len(arguments)),
             mp_context=context,
             initializer=_start,
-            initargs=(messages,),
+            initargs=(messages, stop),
         ) as pool:
             futures: list[Future] = [
                 pool.submit(_call, task, index, given) for index, given in enumerate(arguments)
             ]
-            pending = set(futures)
-            while pending:
-                done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-                _drain(messages, report)
-                if any(future.exception() for future in done):
-                    for future in pending:
-                        future.cancel()
-                    break
-            _drain(messages, report)
-            return [future.result() for future in futures if not future.cancelled()]
+            try:
+                pending = set(futures)
+                while pending:
+                    done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+                    _drain(messages, report)
+                    for future in done:
+                        future.result()
+                        # its last message may still be on the way
+                        report(futures.index(future), 1, 1, "")
+            except BaseException:  # one failed, or the user wants to stop: stop the others too
+                stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            return [future.result() for future in futures]
     finally:
         for name, value in kept.items():
             if value is None:
@@ -117,10 +124,15 @@ def _drain(messages: Any, report: Callable[[int, int, int, str], None]) -> None:
             return
 
 
-def _start(messages: Any) -> None:
-    global _messages
-    _messages = messages
+def _start(messages: Any, stop: Any) -> None:
+    global _messages, _stop
+    _messages, _stop = messages, stop
 
 
 def _call(task: Callable[..., Any], index: int, arguments: tuple[Any, ...]) -> Any:
-    return task(*arguments, lambda done, total, text: _messages.put((index, done, total, text)))
+    def tell(done: int, total: int, text: str) -> None:
+        if _stop.is_set():
+            raise RuntimeError("Stopped, because another task failed or was interrupted.")
+        _messages.put((index, done, total, text))
+
+    return task(*arguments, tell)

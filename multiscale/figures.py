@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -27,6 +28,7 @@ BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY = (
     "#56B4E9",
 )
 GREY = "#6b7280"
+DASHES = ((1, 1.5), (4, 2), (6, 2, 1, 2))
 STYLE: Any = {
     "font.size": 10.5,
     "font.family": "DejaVu Sans",
@@ -161,8 +163,8 @@ def _displacement(tree: xr.DataTree, mobile: str) -> Picture:
         ax.legend(loc="upper left")
         return Picture(
             "Diffusion",
-            "Dots mark where the diffusive regime was judged to begin; a temperature without one "
-            "was refused.",
+            "Dots mark where the diffusive regime was judged to begin, for the potential that "
+            "takes longest; a temperature without one was refused.",
             _svg(figure),
         )
 
@@ -203,6 +205,13 @@ def _arrhenius(tree: xr.DataTree, case: dict[str, Any]) -> Picture:
             if name == handed:
                 ax.fill_between(1e3 / span, low, high, color=colour, alpha=0.16, lw=0)
             ax.plot(1e3 / span, middle, color=colour, lw=1.3, ls="-" if name == handed else "--")
+            members = line["member"].values.astype(str)
+            names = list(dict.fromkeys(members.tolist()))
+            if name == handed and len(names) > 1:
+                for member, dashes in zip(names, DASHES * len(names), strict=False):
+                    own = np.median(curves[members == member], axis=0)
+                    style = (0, dashes)
+                    ax.plot(1e3 / span, own, color=GREY, lw=1.1, ls=style, label=_short(member))
             value = line[f"{name}_draw"].values * 10
             low, middle, high = np.percentile(value, [2.5, 50, 97.5])
             ax.errorbar(
@@ -236,9 +245,14 @@ def _arrhenius(tree: xr.DataTree, case: dict[str, Any]) -> Picture:
         return Picture(
             "Conductivity",
             "Medians and 95 % intervals. The band is the posterior of the line that is handed to "
-            f"the cell; the open square is its value at {target:g} K.",
+            f"the cell, grey lines are the medians of each potential; open squares are values at "
+            f"{target:g} K.",
             _svg(figure),
         )
+
+
+def _short(name: str) -> str:
+    return Path(name).name
 
 
 def _sentence(text: str) -> str:

@@ -367,15 +367,16 @@ def warnings(tree: xr.DataTree) -> list[str]:
             "Nernst–Einstein conductivity takes the ions to move independently; the collective "
             "one beside it does not, and needs longer runs for the same error."
         )
-    for number in numbers(tree):
-        if number.published and "misses" in number.note:
-            said.append(
-                f"{number.label}: what lies between {number.interval} and the published "
-                f"{number.published} {number.units} is a fault that all potentials of the "
-                "committee share, or a difference between this structure and the measured one."
-            )
-    if "window" in tree["cell"].attrs and "every law" not in tree["cell"].attrs["window"]:
-        said.append(f"Outside a law's window: {tree['cell'].attrs['window']}.")
+    missed = [one.label for one in numbers(tree) if "misses the published" in one.note]
+    if missed:
+        said.append(
+            f"Outside the published range: {'; '.join(missed)}. The intervals hold the finite runs "
+            "and the spread between the potentials, but neither what all these potentials have in "
+            "common nor a difference between this structure and the measured one."
+        )
+    window = tree["cell"].attrs["window"]
+    if not bool(line["extrapolated"]) and "every law" not in window:
+        said.append(f"Outside a law's window: {window}.")
     said.append(f"Cell: {tree['cell'].attrs['outcome']}")
     return said
 

@@ -121,7 +121,7 @@ def _dynamics(
         schedule=find_cell,
         pressure=section.pressure_GPa,
         seed=cell_seed,
-        progress=lambda done, _, text: progress(done, total, f"{label}: {text}"),
+        progress=lambda done, *_: progress(done, total, label),
     )
     lattice = _lattice(cells, structures, case.structure.repeat, name)
     if not sampled:
@@ -132,7 +132,7 @@ def _dynamics(
         temperatures=temperatures,
         schedule=find_motion,
         seed=motion_seed,
-        progress=lambda done, _, text: progress(first + done, total, f"{label}: {text}"),
+        progress=lambda done, *_: progress(first + done, total, label),
     )
     return trajectory, lattice
 

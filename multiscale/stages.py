@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import combinations_with_replacement
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,7 +113,7 @@ def couple(case: Case, measured: xr.DataTree) -> list[Electrolyte]:
             cation=case.transport.mobile,
             temperature=case.transport.extrapolate_to_K,
             draw=draw,
-            name=case.study.title,
+            name=case.study.electrolyte,
         )
         for draw in (None, *_chosen(case, arrhenius).tolist())
     ]
@@ -226,7 +228,10 @@ def run(
 
     folder = case.output_folder
     table = case.model_dump(mode="json")
-    hashes = {name: load(name, device=case.potential.device).sha256 for name in case.committee()}
+    potentials = {
+        name: {"sha256": load(name, device=case.potential.device).sha256, **_card(name)}
+        for name in case.committee()
+    }
     source = None
     if case.structure.file is not None:
         source = store.file_digest(case.folder / case.structure.file)
@@ -262,7 +267,7 @@ def run(
             "structure": table["structure"],
             "structure_file": source,
             "potential": table["potential"],
-            "potential_sha256": hashes,
+            "potential_sha256": {name: about["sha256"] for name, about in potentials.items()},
             "dynamics": dynamics,
         },
         ["atomistic.dynamics", "atomistic.systems", "atomistic.potentials", "multiscale.sampling"],
@@ -314,7 +319,7 @@ def run(
         if group.has_data
     }
     groups["/lattice"] = simulated["lattice"].to_dataset()
-    result = assembled(case, groups, potentials=hashes, provenances=provenances)
+    result = assembled(case, groups, potentials=potentials, provenances=provenances)
     store.write(result, folder / store.RESULT)
     return result
 
@@ -323,7 +328,7 @@ def assembled(
     case: Case,
     groups: Mapping[str, xr.Dataset],
     *,
-    potentials: Mapping[str, str],
+    potentials: Mapping[str, Mapping[str, Any]],
     provenances: Mapping[str, Any],
 ) -> xr.DataTree:
     """Put the groups of a result into one tree, with title and provenance.
@@ -334,8 +339,8 @@ def assembled(
         The study.
     groups : mapping of str to Dataset
         By path in the tree.
-    potentials : mapping of str to str
-        SHA-256 of each potential's file.
+    potentials : mapping
+        What is known of each potential: ``sha256`` of its file and what stands on its card.
     provenances : mapping
         Provenance of each stage.
     """
@@ -351,6 +356,24 @@ def assembled(
         }
     )
     return tree
+
+
+def _card(name: str) -> dict[str, Any]:
+    """Read who taught a potential and how far it is from its teacher, if it has a card."""
+    from atomistic.potentials.load import SHIPPED
+
+    shipped = SHIPPED / name
+    path = (shipped if shipped.is_dir() else Path(name).parent) / "card.json"
+    if not path.is_file():
+        return {}
+    card = json.loads(path.read_text())
+    errors = card.get("on_policy_errors", {})
+    return {
+        "teacher": card.get("teacher"),
+        "licence": card.get("licence"),
+        "relative_force_error": errors.get("relative_force"),
+        "energy_error_eV": errors.get("energy"),
+    }
 
 
 def _chosen(case: Case, arrhenius: xr.Dataset) -> np.ndarray:

@@ -108,8 +108,8 @@ def conductivity(
         r\,|\,\mathrm{data} \sim \hat r\, \nu / \chi^2_\nu
 
     The ratio r (1 / Haven ratio) is that of `collective_ratio` over frequencies below
-    :math:`1/(2 t_0)`, with t0 the latest start lag of the mobile species, so that
-    :math:`\nu = 3 T_\mathrm{total} / t_0` counts independent displacements in three directions.
+    :math:`1/(2 t)` with t one and a half times the latest start lag of the mobile species, so that
+    :math:`\nu = 3 T_\mathrm{total} / t` counts independent displacements in three directions.
     With a host, its centre of mass is at rest (frame "lab") and only mobile ions carry charge;
     without one the frame is "mass". For a neutral cell the two agree.
 
@@ -164,7 +164,7 @@ def conductivity(
             continue
         start = float(diffusion["start_lag"].values[condition].max())
         track = observed["track"].values[condition]
-        ordinates = max(2, round(float(observed["duration"]) / (2 * start)))
+        ordinates = max(2, round(float(observed["duration"]) / (3 * start)))
         ordinates = min(ordinates, track.shape[1] // 4)
         ratio[condition], freedom[condition] = collective_ratio(track, ions, number, ordinates)
         chi = rng.chisquare(freedom[condition], draws)

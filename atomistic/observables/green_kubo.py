@@ -1,9 +1,9 @@
 r"""The Green-Kubo route: a transport coefficient as the zero-frequency power of a current.
 
 An independent check of the displacement route, and the way to the viscosity. The ordinates of a
-periodogram are independent and each is a chi-squared variable about the spectrum, so the fit is a
-likelihood: :math:`\ln S(f) = b_0 + b_1 f^2` over the lowest K ordinates, averaged over K and over
-whether there is a slope by Akaike weights. Nothing is integrated up to a time chosen by eye.
+periodogram are independent and each is a gamma variable about the spectrum, so the fit is a
+likelihood: :math:`\ln S(f) = b_0 + b_1 f^2` over the lowest K ordinates. K is the widest band that
+agrees with every narrower one, so nothing is integrated up to a time chosen by eye.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import xarray as xr
 from scipy import constants
 
 FEWEST_FREQUENCIES = 8  # the narrowest band that is fitted
-BANDS = 30
+BANDS = 40
+AGREEMENT = 3.0  # standard errors by which a wider band may differ from a narrower one
+CUT = 0.5  # of the widest band that agrees
 
 
 def periodogram(series: np.ndarray, interval: float) -> tuple[np.ndarray, int]:
@@ -37,21 +39,18 @@ def periodogram(series: np.ndarray, interval: float) -> tuple[np.ndarray, int]:
     return power.mean((0, 2)) * interval / (2 * frames), series.shape[0] * series.shape[2]
 
 
-def _gamma_fit(power: np.ndarray, x: np.ndarray | None) -> tuple[float, float, float]:
-    """Fit ln S = b0 (+ b1 x) to gamma-distributed power: b0, its unit variance, the deviance."""
-    columns = [np.ones_like(power)] if x is None else [np.ones_like(power), x]
-    design = np.column_stack(columns)
-    coefficient = np.zeros(design.shape[1])
-    coefficient[0] = np.log(power.mean())
+def _gamma_fit(power: np.ndarray) -> tuple[float, float]:
+    """Fit ln S = b0 + b1 f^2 to gamma-distributed power: b0, its variance for one series."""
+    x = (np.arange(1, len(power) + 1) / len(power)) ** 2
+    design = np.column_stack([np.ones_like(x), x])
+    coefficient = np.array([np.log(power.mean()), 0.0])
     for _ in range(60):
         ratio = power * np.exp(-design @ coefficient)
         step = np.linalg.solve(design.T * ratio @ design, design.T @ (ratio - 1.0))
         coefficient = coefficient + np.clip(step, -1.0, 1.0)
         if np.abs(step).max() < 1e-9:
             break
-    ratio = power * np.exp(-design @ coefficient)
-    deviance = float((ratio - 1.0 - np.log(ratio)).sum())
-    return float(coefficient[0]), float(np.linalg.inv(design.T @ design)[0, 0]), deviance
+    return float(coefficient[0]), float(np.linalg.inv(design.T @ design)[0, 0])
 
 
 def zero_frequency(
@@ -62,15 +61,11 @@ def zero_frequency(
     draws: int = 400,
     rng: np.random.Generator | None = None,
 ) -> tuple[float, np.ndarray, float]:
-    r"""Return :math:`\int_0^\infty \langle x(0) x(t) \rangle\,dt`, its draws and the band used (Hz).
+    r"""Return :math:`\int_0^\infty \langle x(0) x(t) \rangle dt`, its draws and the band (Hz).
 
-    =========================  ==============================================================
-    symbol                     meaning
-    =========================  ==============================================================
-    K                          ordinates fitted, from 8 to `highest`
-    M                          independent series, replicas times components
-    AIC(K, p)                  2 M deviance + 2 p + 2 per ordinate left out
-    =========================  ==============================================================
+    Bands of 8 ordinates up to `highest` are fitted. The widest whose :math:`b_0` agrees with that
+    of every narrower band, within three standard errors of the difference, is halved and taken
+    (Lepski's rule); what the halving changes is added to the error.
 
     Parameters
     ----------
@@ -88,18 +83,16 @@ def zero_frequency(
     Returns
     -------
     float, numpy.ndarray, float
-        The integral (u2 s), its draws, log-normal within each band, and the mean upper edge of
-        the bands (Hz).
+        The integral (u2 s), its log-normal draws, and the upper edge of the band (Hz).
 
     Raises
     ------
     ValueError
-        If the series is not finite, or too short for a band of eight frequencies.
+        If the series is not finite, constant, or too short for a band of eight frequencies.
 
     References
     ----------
-    Toraman, Fauconnier, Verstraelen, J. Chem. Inf. Model. (2025),
-    https://doi.org/10.1021/acs.jcim.5c01475
+    Lepskii, Theory Probab. Appl. 35, 454 (1991), https://doi.org/10.1137/1135065
     """
     if series.ndim != 3 or not np.isfinite(series).all():
         raise ValueError(
@@ -108,6 +101,8 @@ def zero_frequency(
         )
     rng = rng or np.random.default_rng(0)
     power, count = periodogram(series, interval)
+    if not (power > 0).all():
+        raise ValueError("the series has no power at some frequency: it is constant or padded.")
     frequency = np.arange(1, len(power) + 1) / (series.shape[1] * interval)
     reach = len(power)
     if highest is not None:
@@ -118,19 +113,18 @@ def zero_frequency(
             f"{FEWEST_FREQUENCIES} are needed; run longer."
         )
     ends = np.unique(np.round(np.geomspace(FEWEST_FREQUENCIES, reach, BANDS)).astype(int))
-    fits = []
-    for end in ends:
-        part, x = power[:end], (frequency[:end] / frequency[end - 1]) ** 2
-        for slope in (None, x):
-            value, variance, deviance = _gamma_fit(part, slope)
-            cost = 2 * count * deviance + 2 * (2 if slope is not None else 1) + 2 * (reach - end)
-            fits.append((value, variance / count, cost, frequency[end - 1]))
-    value, variance, cost, edge = np.array(fits).T
-    chance = np.exp(-(cost - cost.min()) / 2)
-    chance /= chance.sum()
-    pick = rng.choice(len(chance), draws, p=chance)
-    sample = np.exp(value[pick] + np.sqrt(variance[pick]) * rng.standard_normal(draws))
-    return float(np.exp(chance @ value)), sample, float(chance @ edge)
+    value, variance = np.array([_gamma_fit(power[:end]) for end in ends]).T
+    variance = variance / count
+    widest = 0
+    for index in range(1, len(ends)):
+        spread = np.sqrt(np.maximum(variance[:index] - variance[index], 0.0))
+        if (np.abs(value[index] - value[:index]) > AGREEMENT * spread).any():
+            break
+        widest = index
+    taken = max(0, int(np.searchsorted(ends, CUT * ends[widest], side="right")) - 1)
+    width = np.hypot(np.sqrt(variance[taken]), value[widest] - value[taken])
+    sample = np.exp(value[taken] + width * rng.standard_normal(draws))
+    return float(np.exp(value[taken])), sample, float(frequency[ends[taken] - 1])
 
 
 def green_kubo_conductivity(
@@ -168,14 +162,14 @@ def green_kubo_conductivity(
     Returns
     -------
     xarray.Dataset
-        ``conductivity``, its ``_std`` and ``_draw``, and ``band`` (Hz), the mean upper edge.
+        ``conductivity``, its ``_std`` and ``_draw``, and ``band`` (Hz), its upper edge.
 
     Raises
     ------
     ValueError
         If volume or temperature is not positive, or `zero_frequency` refuses.
     """
-    scale = _scale(volume, temperature, 1.0 / volume)
+    scale = 1.0 / _thermal_volume(volume, temperature)
     return _told("conductivity", "S m-1", current, interval, scale, highest, draws, seed)
 
 
@@ -194,7 +188,8 @@ def green_kubo_viscosity(
     .. math:: \eta = \frac{V}{k_B T} \int_0^\infty \langle P(0) P(t) \rangle\,dt
 
     averaged over five independent shear components: the three off-diagonal ones and, scaled to
-    the same variance, :math:`(P_{xx} - P_{yy})/2` and :math:`(P_{xx} + P_{yy} - 2P_{zz})/\sqrt{12}`.
+    the same variance, :math:`(P_{xx} - P_{yy})/2` and
+    :math:`(P_{xx} + P_{yy} - 2P_{zz})/\sqrt{12}`.
 
     Parameters
     ----------
@@ -228,12 +223,12 @@ def green_kubo_viscosity(
         ],
         axis=-1,
     )
-    scale = _scale(volume, temperature, volume)
+    scale = volume**2 / _thermal_volume(volume, temperature)
     return _told("viscosity", "Pa s", components, interval, scale, highest, draws, seed)
 
 
-def _scale(volume: float, temperature: float, factor: float) -> float:
-    """Return factor / kT after a look at what was given."""
+def _thermal_volume(volume: float, temperature: float) -> float:
+    """Return V kT (m3 J) after a look at what was given."""
     faults = [
         f"{name} is {value}, but must be positive"
         for name, value in (("volume", volume), ("temperature", temperature))
@@ -241,7 +236,7 @@ def _scale(volume: float, temperature: float, factor: float) -> float:
     ]
     if faults:
         raise ValueError("green_kubo: " + "; ".join(faults) + ".")
-    return factor / (constants.k * temperature)
+    return volume * constants.k * temperature
 
 
 def _told(

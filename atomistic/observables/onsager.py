@@ -176,11 +176,11 @@ def onsager(
     .. math:: L_{ij} = \frac{\sqrt{N_i D_i N_j D_j}\, P_{ij}}{V k_B T N_A^2}, \qquad
               P\,|\,\mathrm{data} \sim \mathcal{W}^{-1}(\nu \hat P, \nu)
 
-    :math:`\hat P` is that of `collective_correlation` below :math:`1/(2 t_0)`, with t0 the latest
-    start lag of the ions, so :math:`\nu = 3 T_\mathrm{total}/t_0`. The matrix is measured with the
-    centre of mass at rest and taken to the solvent's frame where there is a solvent: all that is
-    not an ion, its motion following from conservation of momentum. Without one the last ion's
-    row follows from the others, and the frame stays "mass".
+    :math:`\hat P` is that of `collective_correlation` below :math:`1/(2 t)`, with t one and a half
+    times the latest start lag of the ions, so :math:`\nu = 3 T_\mathrm{total}/t`. The matrix is
+    measured with the centre of mass at rest and taken to the solvent's frame where there is a
+    solvent: all that is not an ion, its motion following from conservation of momentum. Without
+    one the last ion's row follows from the others, and the frame stays "mass".
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ def onsager(
             continue
         begin = float(diffusion["start_lag"].values[condition].max())
         track = observed["track"].values[condition]
-        ordinates = max(2, round(float(observed["duration"]) / (2 * begin)))
+        ordinates = max(2, round(float(observed["duration"]) / (3 * begin)))
         ratio, freedom[condition] = collective_correlation(
             track, ions, min(ordinates, track.shape[1] // 4)
         )

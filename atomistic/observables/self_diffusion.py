@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+from scipy.special import log_ndtr
+from scipy.stats import truncnorm
 
 from atomistic.observables.displacements import (
     LONGEST_LAG,
@@ -21,7 +23,9 @@ from atomistic.units import ANGSTROM, PICOSECOND
 LATEST_START = 0.3  # of the run: a later start leaves too little to fit
 AGREEMENT = 3.0  # standard errors by which a later start may differ from the one taken
 TOLERANCE = 0.02  # relative difference that is let pass however small the error
-LARGEST_BEND = 0.3  # relative change of D over the last doubling of the start lag
+LARGEST_BEND = 0.3  # share of D that may still be relaxation
+RELAXATIONS = 12  # times tried for what the run is too short to see end
+LEAST_SHARE = 0.05  # of the line's slope that must be left for diffusion
 HOP = 2.0 * ANGSTROM  # net displacement that counts as one hop
 FEWEST_HOPS = 30.0
 LARGEST_ERROR = 0.35  # relative; above it the number is refused
@@ -101,7 +105,7 @@ class Estimate:
 
 
 def combine(
-    values: np.ndarray, variance: float, freedom: int, draws: int, rng: np.random.Generator
+    values: np.ndarray, variance: float, freedom: float, draws: int, rng: np.random.Generator
 ) -> tuple[float, np.ndarray]:
     r"""Return the mean over replicas and draws of the error of that mean (random effects).
 
@@ -156,7 +160,8 @@ def start_scan(
     particles = msd.shape[0] * msd.shape[1]
     for index in range(len(candidates) - 3):
         departure = scan[index + 1 :] - scan[index]
-        spread = np.sqrt(departure.var((1, 2)) * factors[index][0] / particles)
+        factor = factors[index][0]
+        spread = np.sqrt(departure.var((1, 2)) * factor / max(particles - factor, 1.0))
         allowed = np.maximum(AGREEMENT * spread, TOLERANCE * abs(scan[index].mean()))
         if (abs(departure.mean((1, 2))) <= allowed).all():
             return candidates, scan, factors, _later(candidates, 2 * candidates[index])
@@ -166,6 +171,57 @@ def start_scan(
 def _later(candidates: np.ndarray, lag: float) -> int:
     """Return the index of the first candidate that is at least `lag`, or of the last."""
     return min(int(np.searchsorted(candidates, lag * (1 - 1e-9))), len(candidates) - 1)
+
+
+def slow_excess(
+    curve: np.ndarray, lag: np.ndarray, variance: float, draws: int, rng: np.random.Generator
+) -> np.ndarray:
+    r"""Draw how much of a line's slope (m2 s-1) is relaxation that the run is too short to end.
+
+    .. math:: \mathrm{MSD}(t) = 6 D t + b_0 + b (1 - e^{-t/\tau}), \qquad b \ge 0
+
+    Ions that jump back and cages that relax slowly bend the curve down at lags that a line fitted
+    to noise cannot see, so a straight line is biased upwards. Given tau the part of the bend that
+    is orthogonal to lines (in the metric of the covariance of `slope_weights`) measures b,
+    independently of the slope; b has a half-normal prior of one hop length squared, tau is
+    log-uniform from the start lag to the run, and b = 0 has a prior chance of one half.
+
+    Parameters
+    ----------
+    curve : numpy.ndarray
+        Mean squared displacement from the start lag on (m2), (lag,).
+    lag : numpy.ndarray
+        Lags (s).
+    variance : float
+        Variance of the slope of the line (m4 s-2), which sets the scale of the covariance.
+    draws : int
+        Number of draws.
+    rng : numpy.random.Generator
+        Their source.
+    """
+    time = lag / lag[0]
+    weights = slope_weights(time)
+    covariance = np.minimum.outer(time, time) ** 2 * np.maximum.outer(time, time)
+    scale = variance * lag[0] ** 2 / (weights @ covariance @ weights)
+    precision = np.linalg.inv(covariance)
+    design = np.column_stack([time, np.ones_like(time)])
+    projection = design @ np.linalg.solve(design.T @ precision @ design, design.T @ precision)
+    relaxation = np.geomspace(1.0, 1.5 * time[-1], RELAXATIONS)
+    bends = 1.0 - np.exp(-time / relaxation[:, None])
+    across = bends - bends @ projection.T
+    information = np.einsum("ti,ij,tj->t", across, precision, across) / scale
+    seen = across @ precision @ curve / scale
+    spread = 1.0 / (information + HOP**-4)
+    centre = spread * seen
+    log = 0.5 * np.log(spread * HOP**-4) + 0.5 * centre**2 / spread
+    log += np.log(2.0) + log_ndtr(centre / np.sqrt(spread))
+    log = np.concatenate([[0.0], log - np.log(RELAXATIONS)])
+    chance = np.exp(log - log.max())
+    pick = rng.choice(RELAXATIONS + 1, draws, p=chance / chance.sum())
+    row = np.maximum(pick - 1, 0)
+    low = -centre[row] / np.sqrt(spread[row])
+    height = truncnorm.rvs(low, np.inf, random_state=rng) * np.sqrt(spread[row]) + centre[row]
+    return np.where(pick > 0, height * (bends @ weights)[row] / lag[0], 0.0)
 
 
 def estimate(
@@ -182,12 +238,13 @@ def estimate(
     **Start lag** :math:`t_0`: twice the first lag from which the slope agrees with the slope from
     every later start (`start_scan`), so that ballistic flight, rattling and motion inside cages
     are left out; b is the offset they leave. **Error**: the scatter of the same linear estimate
-    between particles, times M/M_eff (`inflation`), combined over replicas (`combine`), plus half
-    the change of D when the start is doubled once more; where every start still bends, plus the
-    whole change over the last doubling. **Draws** are log-normal about D: positive and skewed, as
-    sums of squares are. **Refused**, with a sentence: fewer than 30 hops of 2 Å, or an error above
-    35 %; a curve that bends by more than 30 % or grows by less than b; a different pace in the two
-    halves of the run.
+    between particles, times M/M_eff (`inflation`), combined over replicas (`combine`); where every
+    start still bends, plus the change over the last doubling of the start. **Draws** are
+    log-normal about the line's D, positive and skewed as sums of squares are, less what slower
+    relaxation may still hold (`slow_excess`), so intervals of short runs reach further down than
+    up. **Refused**, with a sentence: fewer than 30 hops of 2 Å, or an error above 35 %; a curve
+    that bends by more than 30 % or grows by less than b; a different pace in the two halves of
+    the run.
 
     Parameters
     ----------
@@ -220,18 +277,28 @@ def estimate(
     axis = 1 if atoms > 1 else 0  # a lone atom scatters between replicas only
     scatter = ((slope - slope.mean(axis, keepdims=True)) ** 2).sum()
     particles = replicas * atoms
-    known = particles - slope.shape[1 - axis]
-    variance = scatter / max(known, 1) * factor / atoms / 36.0
-    mean, error = combine(slope.mean(1) / 6.0, variance, min(freedom, max(known, 1)), draws, rng)
+    # the scatter about a mean of particles that move together misses what they share
+    known = particles - slope.shape[1 - axis] * factor
+    variance = scatter / max(known, 1.0) * factor / atoms / 36.0
+    sure = max(1.0, min(float(freedom), known / factor))
+    mean, error = combine(slope.mean(1) / 6.0, variance, sure, draws, rng)
+    kept = lags >= start
     bent = taken < 0
+    excess, doubt = np.zeros(draws), 0.0
+    if mean > 0 and error.any():
+        excess = slow_excess(
+            msd[..., kept].mean((0, 1)), lags[kept], 36.0 * float(error.var()), draws, rng
+        )
+        excess /= 6.0
     if bent:
         doubt = abs(scan[_later(candidates, start / 2)].mean() / 6.0 - mean)
-    else:
-        doubt = abs(scan[_later(candidates, 2 * start)].mean() / 6.0 - mean) / 2
-    error = error + rng.standard_normal(draws) * doubt
-    std = float(error.std()) if known > 0 else np.inf
+        error = error + rng.standard_normal(draws) * doubt
+    value, std, sample = _positive(mean, error, excess, rng)
+    if known <= 0:
+        std = np.inf
+    bend = max(float(excess.mean()), doubt) / mean if mean > 0 else 0.0
 
-    offset = float(np.mean((msd.mean((0, 1)) - lags * slope.mean())[lags >= start]))
+    offset = float(np.mean((msd.mean((0, 1)) - lags * slope.mean())[kept]))
     half = frames // 2
     stride = np.array([max(1, round(start / seen.track_interval))])
     first, second = (
@@ -247,21 +314,19 @@ def estimate(
         duration=seen.duration,
         start=start,
         diffusivity=mean,
-        relative=std / mean if mean > 0 else np.inf,
+        relative=std / value if value > 0 else np.inf,
         growth=slope.mean() * lags[-1],
         offset=offset,
-        bend=doubt / mean if bent and mean > 0 else 0.0,
+        bend=bend,
         pace=pace if abs(change.mean()) > LARGEST_DRIFT * first.mean() else 0.0,
     )
     said = f"diffusive from {start / PICOSECOND:.2g} ps"
-    if bent:
-        said += f", still bending by {100 * doubt / abs(mean):.0f} %, which is in the error"
+    if bend > 0.1:
+        said += f"; slower relaxation may take another {100 * bend:.0f} %, which is in the error"
     if refusal:
-        mean, std, sample = np.nan, np.nan, np.full(draws, np.nan)
-    else:
-        sample = mean * np.exp(error / std * np.sqrt(np.log1p((std / mean) ** 2)))
+        value, std, sample = np.nan, np.nan, np.full(draws, np.nan)
     return Estimate(
-        value=mean,
+        value=value,
         std=std,
         draws=sample,
         start=start,
@@ -270,6 +335,24 @@ def estimate(
         diffusive=not refusal,
         verdict=refusal or said,
     )
+
+
+def _positive(
+    mean: float, error: np.ndarray, excess: np.ndarray, rng: np.random.Generator
+) -> tuple[float, float, np.ndarray]:
+    """Return value, error and positive draws of a slope less the part that is not diffusion."""
+    if mean <= 0 or not error.any():
+        return mean, np.inf, np.full(len(error), np.nan)
+    width = np.sqrt(np.log1p(error.var() / mean**2))
+    line = mean * np.exp(width * error / error.std())
+    sample = line - excess
+    possible = sample > LEAST_SHARE * line
+    if possible.mean() < 0.1:
+        return mean, np.inf, np.full(len(error), np.nan)
+    # a draw that leaves no diffusion is not a possible one: draw again among those that are
+    sample = np.where(possible, sample, rng.choice(sample[possible], len(sample)))
+    value = max(mean - float(np.median(excess)), float(np.quantile(sample, 0.16)))
+    return value, float(sample.std()), sample
 
 
 def _refusal(

@@ -31,10 +31,10 @@ HERE = Path(__file__).parent
 # room temperature, which the intervals say by themselves.
 SHORT = {
     "potential.committee": "argyrodite-pbe",
-    "dynamics.temperatures_K": (900, 1000, 1100),
+    "dynamics.temperatures_K": (1000, 1100, 1200),
     "dynamics.cell_ps": 0.5,
     "dynamics.equilibration_ps": 0.25,
-    "dynamics.production_ps": 6.0,
+    "dynamics.production_ps": 5.0,
     "dynamics.lattice_ps": 1.0,
     "dynamics.workers": 1,
     "cell.draws": 4,

@@ -16,8 +16,11 @@ from atomistic.observables.displacements import (
 )
 from atomistic.observables.self_diffusion import (
     estimate,
+    inflation,
+    low_frequency_power,
     self_diffusivity,
     slope_weights,
+    slow_excess,
 )
 from atomistic.observables.transport import transport
 from atomistic.schema import TRANSPORT
@@ -105,6 +108,37 @@ def test_posteriors_cover_the_truth_without_bias(name):
         assert abs(np.mean(errors[key])) <= 3.5 * spread + 0.03, name
 
 
+def test_a_run_too_short_to_see_jumps_back_still_covers():
+    """Three hops an ion: a straight line is a quarter too steep and sees no bend."""
+    rng = np.random.default_rng(11)
+    hits, off = [], []
+    for repeat in range(24):
+        position, diffusivity = hopping(rng, SHAPE, rate=0.2, back=0.3, jump=3.0, vibration=0.4)
+        found = estimate(
+            walk(observe(ions_in_a_host(position), host=["Cl"]), 0, "Li"),
+            rng=np.random.default_rng(repeat),
+        )
+        if found.diffusive:
+            hits.append(inside(found.draws, diffusivity * 1e-8))
+            off.append(found.value / (diffusivity * 1e-8) - 1)
+    assert len(hits) >= 20
+    assert_covers(np.array(hits)[:, 1], 0.95, above=0.0)
+    assert np.mean(off) < 0.25
+
+
+def test_slow_relaxation_is_told_from_diffusion():
+    lag = np.geomspace(1.0, 60.0, 40) * 1e-12
+    relaxing = 6e-20 * (1 - np.exp(-lag / 12e-12))
+    curve = 6 * 1e-9 * lag + 2e-20 + relaxing
+    rng = np.random.default_rng(0)
+    excess = slow_excess(curve, lag, (6 * 1e-11) ** 2, 2000, rng)
+    line = slope_weights(lag) @ curve
+    assert np.median(line - excess) / 6 == pytest.approx(1e-9, rel=0.1)
+    assert line / 6 > 1.2e-9
+    straight = slow_excess(curve - relaxing, lag, (6 * 1e-11) ** 2, 2000, rng)
+    assert np.median(straight) == 0.0
+
+
 def test_mean_squared_displacement_is_that_of_all_origins():
     position = np.random.default_rng(0).standard_normal((2, 40, 3, 3)).cumsum(1)
     lags = np.array([1, 7, 30])
@@ -126,6 +160,49 @@ def test_slope_weights_are_exact_for_a_line_and_equal_dense_least_squares():
     design = np.column_stack([lags, np.ones_like(lags)])
     dense = np.linalg.solve(design.T @ precision @ design, design.T @ precision)[0]
     np.testing.assert_allclose(weights, dense, rtol=1e-8)
+
+
+def test_inflation_counts_what_particles_share():
+    rng = np.random.default_rng(8)
+    alone = brownian(rng, (40, 400, 12))
+    independent, freedom = inflation(low_frequency_power(alone, 32))
+    assert freedom == 40 * 16
+    assert independent == pytest.approx(1.0, abs=0.2)
+    in_fours = inflation(low_frequency_power(np.repeat(alone[:, :, :3], 4, axis=2), 32))[0]
+    assert in_fours == pytest.approx(4.0, abs=0.8)
+    sixes = inflation(low_frequency_power(clustered(rng, (40, 400, 12)), 32))[0]
+    assert sixes == pytest.approx(1 + 5 * 0.3**2, abs=0.25)  # squares correlate as rho squared
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_single_replica_covers_too(together):
+    """No scatter between replicas comes to the rescue of the error within one."""
+    rng = np.random.default_rng(9)
+    hits = []
+    for repeat in range(60):
+        free = brownian(rng, (1, 500, 24 // together), diffusivity=0.4)
+        ions = np.repeat(free, together, axis=2)
+        seen = observe(ions_in_a_host(ions), host=["Cl"])
+        found = estimate(walk(seen, 0, "Li"), rng=np.random.default_rng(repeat))
+        if found.diffusive:
+            hits.append(inside(found.draws, 0.4e-8))
+    assert len(hits) >= 55
+    within_68, within_95 = np.transpose(hits)
+    assert_covers(within_95, 0.95, above=0.0)
+    assert_covers(within_68, 0.68)
+
+
+def test_collective_error_follows_the_number_of_independent_displacements():
+    rng = np.random.default_rng(10)
+    data = ions_in_a_host(hopping(rng, (4, 600, 24))[0])
+    found = transport(data, charges={"Li": 1, "Cl": -1}, mobile="Li", draws=4000)
+    freedom = found["freedom"].item()
+    start = found["start_lag"].sel(species="Li").item()
+    assert freedom == pytest.approx(3 * 4 * 599 * 25e-15 / (1.5 * start), rel=0.15)
+    ratio = 1 / found["haven_ratio_draw"].values
+    assert ratio.std() / ratio.mean() == pytest.approx(np.sqrt(2 / freedom), rel=0.15)
+    relative = found["conductivity_std"].item() / found["conductivity"].item()
+    assert relative > np.sqrt(2 / freedom)
 
 
 def test_conductivity_of_a_shared_motion_shows_its_haven_ratio():
@@ -168,7 +245,8 @@ def test_a_cage_slower_than_the_run_is_refused():
     slow = rattling(rng, (4, 600, 24), 3.0, memory=200.0)
     found = estimate(walk(observe(ions_in_a_host(slow)), 0, "Li"))
     assert not found.diffusive
-    assert "longer" in found.verdict
+    assert found.verdict.startswith("not diffusive yet")
+    assert "at least 3 times longer" in found.verdict
 
 
 def test_a_melt_that_freezes_half_way_is_drifting():

@@ -113,7 +113,7 @@ def test_joint_posterior_covers_in_the_frame_of_the_solvent():
     hits = {(name, level): [] for name in truth for level in (68, 95)}
     off = {name: [] for name in truth}
     for repeat in range(60):
-        ions = binary_salt(rng, (4, 300, pairs), cation=0.3, anion=0.6)
+        ions = binary_salt(rng, (4, 400, pairs), cation=0.3, anion=0.6)
         position = np.concatenate([ions, np.zeros_like(ions[:, :, :8])], axis=2)
         data = trajectory(
             [position],

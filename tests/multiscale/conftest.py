@@ -97,6 +97,9 @@ def result(case, simulated, measured, slab, cell):
         case,
         {"/lattice": simulated["lattice"].to_dataset(), "/continuum/slab": slab, "/cell": cell}
         | {group.path: group.to_dataset() for group in measured.subtree if group.has_data},
-        potentials=dict.fromkeys(MEMBERS, "1" * 64),
+        potentials={
+            MEMBERS[0]: {"sha256": "1" * 64, "teacher": "t", "relative_force_error": 0.083},
+            MEMBERS[1]: {"sha256": ""},
+        },
         provenances={"simulate": json.loads(store.encode(provenance))},
     )

@@ -156,3 +156,8 @@ def test_case_cannot_be_changed_but_varied():
         vary(case, {"dynamics.replica": 7})
     with pytest.raises(CaseError, match="names no key"):
         vary(case, {"dynamics": 7})
+
+
+def test_potential_by_name_alone_is_a_committee_of_one(table):
+    table["potential"] = "argyrodite-pbe"
+    assert build(table, folder=CASE.parent).committee() == ["argyrodite-pbe"]

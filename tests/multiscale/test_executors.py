@@ -1,6 +1,7 @@
 """Tasks spread over processes give what they give in one."""
 
 import os
+import time
 
 import pytest
 
@@ -38,3 +39,19 @@ def test_results_come_in_order_and_progress_ends_full(workers):
 def test_an_error_in_a_worker_arrives():
     with pytest.raises(ValueError, match="-2 is negative"):
         spread(square, [(1,), (-2,), (3,)], workers=2)
+
+
+def patient(number, progress):
+    if number < 0:
+        raise ValueError(f"{number} is negative")
+    for done in range(1, 601):
+        time.sleep(0.1)
+        progress(done, 600, "waiting")
+    return number
+
+
+def test_when_one_fails_the_others_stop():
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match="-1 is negative"):
+        spread(patient, [(1,), (-1,), (2,)], workers=2)
+    assert time.perf_counter() - started < 30

@@ -82,6 +82,7 @@ def test_page_stands_alone_and_holds_every_number(result, tmp_path):
     assert "@import" not in page
     for number in report.numbers(result):
         assert number.text in page
+    assert "8 % of the rms force" in page
     drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
     assert len(drawings) == 5
     for drawing in drawings:

@@ -91,12 +91,11 @@ def test_cell_with_our_law_equals_the_constant_typed_by_hand(case, electrolytes)
     values = parameter_values(electrolyte, as_inputs=laws)
     by_hand = parameter_values(electrolyte)
     at = (electrolyte.concentration, electrolyte.temperature)
-    by_hand["Electrolyte conductivity [S.m-1]"] = pybamm.InputParameter("sigma")
-    by_hand["Electrolyte diffusivity [m2.s-1]"] = float(electrolyte.diffusivity(*at))
+    typed = {law: float(getattr(electrolyte, law)(*at)) for law in laws}
+    by_hand["Electrolyte conductivity [S.m-1]"] = pybamm.InputParameter("conductivity")
+    by_hand["Electrolyte diffusivity [m2.s-1]"] = pybamm.InputParameter("diffusivity")
     ours = discharge(values, c_rates=[0.2], inputs=[inputs(electrolyte, laws)])
-    theirs = discharge(
-        by_hand, c_rates=[0.2], inputs=[{"sigma": float(electrolyte.conductivity(*at))}]
-    )
+    theirs = discharge(by_hand, c_rates=[0.2], inputs=[typed])
     difference = (ours["voltage"] - theirs["voltage"]).values
     assert np.isfinite(difference).any()
     assert np.nanmax(np.abs(difference)) < 1e-5
@@ -144,7 +143,8 @@ def test_run_stores_every_stage_and_recomputes_from_what_changed(
         provenance = store.provenance(plain)
     assert set(provenance["stages"]) == set(fresh)
     assert provenance["case"]["transport"]["seed"] == 5
-    assert all(len(value) == 64 for value in provenance["potentials"].values())
+    assert {len(about["sha256"]) for about in provenance["potentials"].values()} == {64}
+    assert provenance["potentials"]["argyrodite-pbe"]["teacher"] == "sevennet-0"
 
 
 def test_inputs_are_left_as_they_were(case, simulated, measured):
