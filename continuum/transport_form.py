@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from continuum.finite_elements import basix, compile_form, fem, ufl
+from continuum.finite_elements import PETSc, basix, compile_form, fem, ufl
 from continuum.laws import FORMS, Law
 from continuum.meshes import Domain
 from continuum.newton import Newton, linear_solver
@@ -191,12 +192,20 @@ def build(structure: Structure) -> Problem:
         # nothing fixes the zero of potential: hold it at one node
         first = np.array([ions] if grid.comm.rank == 0 else [], dtype=np.int32)
         conditions.append(fem.dirichletbc(0.0, first, space.sub(ions)))
+    options = linear_solver(space)
     return Problem(
         space=space,
         unknown=w,
         last=last,
         older=older,
-        newton=Newton(residual, w, conditions=conditions, clip=3.0, options=linear_solver(space)),
+        newton=Newton(
+            residual,
+            w,
+            conditions=conditions,
+            clip=3.0,
+            options=options,
+            substitution=None if "pc_fieldsplit_type" not in options else _split(space, numbers),
+        ),
         numbers=numbers,
         laws=laws,
         walls=walls,
@@ -214,6 +223,51 @@ def build(structure: Structure) -> Problem:
         concentration=c,
         dx=dx,
     )
+
+
+# share of a Debye relaxation time below which steps are short
+SHORT = 20.0
+
+
+def _split(space: Any, numbers: dict[str, Any]) -> Callable[[], Any]:
+    r"""Choose the unknowns that a sweep over the fields converges in.
+
+    In a step long against the relaxation :math:`\lambda^2/D` of charge, the potentials
+    :math:`\mu_i` are nearly uncoupled. In a short one the concentrations cannot follow and
+    :math:`\mu_i` moves with :math:`z_i \psi`: then :math:`\mu_i - z_i \psi` are.
+    """
+    kept: dict[tuple[float, ...], Any] = {}
+
+    def substitution() -> Any:
+        if numbers["weights"].value[0] * float(numbers["debye_squared"].value) * SHORT < 1.0:
+            return None
+        charge = tuple(float(z) for z in numbers["charge"].value)
+        if charge not in kept:
+            kept.clear()
+            kept[charge] = _exchange(space, charge)
+        return kept[charge]
+
+    return substitution
+
+
+def _exchange(space: Any, charge: tuple[float, ...]) -> Any:
+    """The matrix that takes (mu_i - z_i psi, psi) to (mu_i, psi) at every node."""
+    block = space.dofmap.index_map_bs
+    low, high = (block * end for end in space.dofmap.index_map.local_range)
+    rows = np.arange(low, high, dtype=np.int32)
+    field = rows % block
+    ions = len(charge)
+    mixed = field < ions
+    start = np.concatenate([[0], np.cumsum(1 + mixed)]).astype(np.int32)
+    column = np.empty(start[-1], dtype=np.int32)
+    value = np.ones(start[-1])
+    column[start[:-1]] = rows
+    column[start[:-1][mixed] + 1] = rows[mixed] - field[mixed] + ions
+    value[start[:-1][mixed] + 1] = np.asarray(charge)[field[mixed]]
+    size = (high - low, space.dofmap.index_map.size_global * block)
+    matrix = PETSc.Mat().createAIJ((size, size), csr=(start, column, value), comm=space.mesh.comm)
+    matrix.setBlockSize(block)
+    return matrix
 
 
 def _symbolic(form: str, grid: Any) -> tuple[Law, Any]:

@@ -72,7 +72,7 @@ def test_step_of_a_blocking_cell(eps):
 def test_a_step_of_forty_is_taken_keeping_mass_sign_and_energy(packing, order):
     solution = _salt(diameter=(packing / (20.0 * Avogadro)) ** (1 / 3))
     walls, half = _cell(40.0, 0.02, 0.01, solution)
-    times = np.logspace(-6, 1.3, 25) * half**2 / D
+    times = np.logspace(-6, 1.3, 12) * half**2 / D
     got = npl.solve(solution, walls, length=2 * half, times=times, order=order, tolerance=1e-3)
     assert got.attrs["converged"] == 1
     assert float(got.concentration.min()) > 0
@@ -88,6 +88,25 @@ def test_a_step_of_forty_is_taken_keeping_mass_sign_and_energy(packing, order):
     np.testing.assert_allclose(
         got.surface_charge.isel(wall=0), -got.surface_charge.isel(wall=1), rtol=1e-8
     )
+
+
+def test_energy_falls_between_held_walls_of_unlike_solutions():
+    walls = {"left": Wall(potential=-0.2), "right": Wall(surface_charge=0.01)}
+    length = 30 * DEBYE
+    times = np.logspace(-3, 1, 20) * length * DEBYE / D
+    got = npl.solve(SALT, walls, length=length, times=times, order=1, tolerance=1e-2)
+    energy = got.free_energy.values
+    assert np.diff(energy).max() <= 1e-12 * np.ptp(energy)
+    # at rest a small change of the potential does the work -sigma dV
+    step = 1e-4
+
+    def rest(volts):
+        return npl.solve(
+            SALT, {"left": Wall(potential=volts), "right": Wall(potential=0.0)}, length=length
+        )
+
+    slope = float(rest(0.1 + step).free_energy - rest(0.1 - step).free_energy) / (2 * step)
+    assert slope == pytest.approx(-float(rest(0.1).surface_charge[0]), rel=1e-5)
 
 
 @pytest.mark.parametrize("packing", [0.0, 0.05, 0.5])
@@ -353,7 +372,7 @@ def _wave(dim: int, cells: int, degree: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("dim", "degree", "cells"), [(2, 1, (6, 12, 24)), (2, 2, (4, 8, 16)), (3, 1, (7, 9, 12))]
+    ("dim", "degree", "cells"), [(2, 1, (6, 12, 24)), (2, 2, (4, 8, 16)), (3, 1, (6, 8, 11))]
 )
 def test_orders_in_two_and_three_dimensions(dim, degree, cells):
     errors = [_wave(dim, n, degree) for n in cells]
@@ -366,7 +385,7 @@ def test_second_order_in_time():
     end = [0.1 * half**2 / D]
     solved = [
         npl.solve(SALT, walls, length=2 * half, times=end, tolerance=tolerance)
-        for tolerance in (1e-3, 1e-4, 1e-5, 1e-8)
+        for tolerance in (1e-3, 1e-4, 1e-5, 1e-7)
     ]
     charge = [float(s.surface_charge[0, 0]) for s in solved]
     steps = [int(s.attrs["outcome"].split("in ")[1].split()[0]) for s in solved]
@@ -422,7 +441,7 @@ def test_failure_is_one_sentence_or_a_value(monkeypatch, times):
 def test_random_cells_end_balanced():
     """Fluxes cancel over closed walls, charge of ions and walls cancel, whatever the input."""
     generator = np.random.default_rng(11)
-    for _ in range(15):
+    for _ in range(10):
         z = generator.choice([1, 2], 2)
         c = 10 ** generator.uniform(0, 3)
         size = generator.choice([0.0, 4e-10])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.constants import Avogadro, gas_constant
+from scipy.constants import Avogadro, epsilon_0, gas_constant
 
 from continuum import double_layer as dl
 from continuum import poisson_boltzmann as pb
@@ -128,6 +128,25 @@ def test_capacitance_is_the_derivative_of_the_charge():
 
     slope = (at(0.1 + step).surface_charge - at(0.1 - step).surface_charge) / (2 * step)
     assert float(at(0.1).differential_capacitance[0]) == pytest.approx(float(slope[0]), rel=1e-5)
+
+
+def test_permittivity_profile_is_capacitors_in_series():
+    """So few ions that a slab is a plain dielectric: 1/C is the integral of dx over epsilon."""
+    length = 5e-9
+    thin = _salt(concentration=1e-9)
+
+    def relative(x):
+        return 5.0 + 40.0 * (x[0] / length) ** 2
+
+    got = pb.solve(
+        thin,
+        {"left": Wall(potential=0.1), "right": Wall(potential=0.0)},
+        length=length,
+        permittivity_profile=relative,
+    )
+    series = length / np.sqrt(200.0) * np.arctan(np.sqrt(8.0)) / epsilon_0
+    assert float(got.surface_charge[0]) == pytest.approx(0.1 / series, rel=1e-6)
+    assert float(got.differential_capacitance[0]) == pytest.approx(1 / series, rel=1e-6)
 
 
 def _manufactured(dim: int, cells: int, degree: int) -> float:
