@@ -93,6 +93,7 @@ class Dynamics(Section):
     temperatures_K: tuple[PositiveFloat, ...] = Field(min_length=3)
     replicas: PositiveInt = Field(1, description="runs of each potential at each temperature")
     timestep_fs: PositiveFloat = 2.0
+    anneal_ps: PositiveFloat = Field(4.0, description="at the hottest of temperatures_K, first")
     cell_ps: PositiveFloat = Field(2.0, description="constant pressure; first half discarded")
     pressure_GPa: float = 0.0
     equilibration_ps: NonNegativeFloat = Field(1.0, description="constant volume, discarded")

@@ -24,10 +24,12 @@ LATTICE_DRAWS = 100  # of each replica
 def simulate(case: Case, *, progress: Progress | None = None) -> xr.DataTree:
     """Run the molecular dynamics: every potential, temperature and replica.
 
-    Each run first finds its cell at constant pressure and is then sampled at constant volume; one
-    more constant-pressure run of each potential gives the lattice parameter. On a CPU each
-    potential and temperature is a task of its own, spread over worker processes; on a GPU all
-    temperatures and replicas of a potential are one batch.
+    Each run first anneals at the hottest temperature, so that the mobile ions find their places in
+    this arrangement of the others, which takes too long where it is cold. It then finds its cell
+    at constant pressure and is sampled at constant volume; one more constant-pressure run of each
+    potential gives the lattice parameter. All temperatures and replicas of a potential are one
+    batch; on a CPU the temperatures are split where there are more worker processes than
+    potentials.
 
     Parameters
     ----------
@@ -49,14 +51,16 @@ def simulate(case: Case, *, progress: Progress | None = None) -> xr.DataTree:
     on_cpu = choose_device(case.potential.device).type == "cpu"
     members = case.committee()
     temperatures = list(section.temperatures_K)
-    batches = [[T] for T in temperatures] if on_cpu else [temperatures]
+    workers = section.workers if on_cpu else 1
+    parts = min(-(-workers // len(members)), len(temperatures))
+    batches = [part.tolist() for part in np.array_split(temperatures, parts)]
     tasks = [
         (case, member, tuple(batch), True) for member in range(len(members)) for batch in batches
     ]
     tasks += [
         (case, member, (section.lattice_temperature_K,), False) for member in range(len(members))
     ]
-    results = spread(_dynamics, tasks, workers=section.workers if on_cpu else 1, progress=progress)
+    results = spread(_dynamics, tasks, workers=workers, progress=progress)
     sampled = len(members) * len(batches)
     by_member = [
         results[member * len(batches) : (member + 1) * len(batches)]
@@ -104,16 +108,29 @@ def _dynamics(
     potential = load(name, device=case.potential.device)
     structures = case.structures(section.replicas)
     label = f"{Path(name).name} at {', '.join(f'{T:g}' for T in temperatures)} K"
-    length = section.cell_ps if sampled else section.lattice_ps
+    lengths = (section.anneal_ps, section.cell_ps if sampled else section.lattice_ps)
     schedule = partial(
         Schedule, timestep=section.timestep_fs, frame_interval=section.frame_interval_fs
     )
-    find_cell = schedule(equilibration=length / 2, production=length / 2)
+    anneal, find_cell = (schedule(equilibration=t / 2, production=t / 2) for t in lengths)
     find_motion = schedule(equilibration=section.equilibration_ps, production=section.production_ps)
-    first, second = (plan.warm_up + plan.frames * plan.stride for plan in (find_cell, find_motion))
-    total = first + second * sampled
+    before, first, second = (
+        plan.warm_up + plan.frames * plan.stride for plan in (anneal, find_cell, find_motion)
+    )
+    total = before + first + second * sampled
     seeds = np.random.SeedSequence([section.seed, member, *map(round, temperatures), sampled])
-    cell_seed, motion_seed = (int(word) for word in seeds.generate_state(2))
+    anneal_seed, cell_seed, motion_seed = (int(word) for word in seeds.generate_state(3))
+    (structures,), _ = equilibrate(
+        structures,
+        potential,
+        temperatures=[max(section.temperatures_K)],
+        schedule=anneal,
+        pressure=section.pressure_GPa,
+        seed=anneal_seed,
+        progress=lambda done, *_: progress(done, total, label),
+    )
+    for atoms in structures:
+        atoms.set_momenta(np.zeros((len(atoms), 3)))  # drawn anew at each temperature
     thermalised, cells = equilibrate(
         structures,
         potential,
@@ -121,7 +138,7 @@ def _dynamics(
         schedule=find_cell,
         pressure=section.pressure_GPa,
         seed=cell_seed,
-        progress=lambda done, *_: progress(done, total, label),
+        progress=lambda done, *_: progress(before + done, total, label),
     )
     lattice = _lattice(cells, structures, case.structure.repeat, name)
     if not sampled:
@@ -132,7 +149,7 @@ def _dynamics(
         temperatures=temperatures,
         schedule=find_motion,
         seed=motion_seed,
-        progress=lambda done, *_: progress(first + done, total, label),
+        progress=lambda done, *_: progress(before + first + done, total, label),
     )
     return trajectory, lattice
 

@@ -32,10 +32,12 @@ HERE = Path(__file__).parent
 SHORT = {
     "potential.committee": "argyrodite-pbe",
     "dynamics.temperatures_K": (1000, 1100, 1200),
+    "dynamics.replicas": 1,
+    "dynamics.anneal_ps": 0.5,
     "dynamics.cell_ps": 0.5,
     "dynamics.equilibration_ps": 0.25,
     "dynamics.production_ps": 5.0,
-    "dynamics.lattice_ps": 1.0,
+    "dynamics.lattice_ps": 3.0,
     "dynamics.workers": 1,
     "cell.draws": 4,
     "cell.c_rates": (0.2,),

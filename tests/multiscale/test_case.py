@@ -42,7 +42,7 @@ def test_shipped_case_is_sound():
         ("dynamics", "temperatures_K", [300, 400, 400], "the same temperature twice"),
         ("dynamics", "temperatures_K", [300], "must hold at least 3 sound values"),
         ("dynamics", "replicas", 0, "replicas is 0, but must be greater than 0"),
-        ("dynamics", "frame_interval_fs", 1.0, "shorter than the timestep_fs of 2.5"),
+        ("dynamics", "frame_interval_fs", 1.0, "shorter than the timestep_fs of 3"),
         ("dynamics", "production_ps", 1.0, "fewer than 100 frames"),
         ("dynamics", "timestep_fs", float("nan"), "timestep_fs is nan"),
         ("structure", "file", "absent.cif", "give either builder or file"),
@@ -149,7 +149,7 @@ def test_case_cannot_be_changed_but_varied():
         case.dynamics.replicas = 7
     other = vary(case, {"dynamics.replicas": 7, "cell.c_rates": [2.0]})
     assert (other.dynamics.replicas, other.cell.c_rates) == (7, (2.0,))
-    assert case.dynamics.replicas == 1
+    assert case.dynamics.replicas == read(CASE).dynamics.replicas != 7
     assert other.structure == case.structure
     assert other.folder == case.folder
     with pytest.raises(CaseError, match="did you mean 'replicas'"):

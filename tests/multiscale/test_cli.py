@@ -1,5 +1,6 @@
 """The command line answers bad input with a sentence and good input with results."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def test_check_says_a_sound_case_is_sound():
 @pytest.mark.parametrize("command", ["run", "check"])
 def test_bad_case_is_one_sentence_and_exit_code_2(command, tmp_path):
     bad = tmp_path / "case.toml"
-    bad.write_text(CASE.read_text().replace("replicas = 1", "replicas = -1"))
+    bad.write_text(re.sub(r"(?m)^replicas = \d+", "replicas = -1", CASE.read_text()))
     answer = call(app, [command, str(bad)])
     assert answer.exit_code == 2
     assert answer.output.strip() == "[dynamics] replicas is -1, but must be greater than 0."

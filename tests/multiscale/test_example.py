@@ -29,7 +29,7 @@ def results(script):
 def test_lattice_parameter_is_that_of_the_crystal(results):
     lattice = results["lattice"].to_dataset()
     assert float(lattice["temperature"][-1]) == 300
-    # a picosecond of one 52-atom cell: the 1.5 % of the full case is out of reach
+    # three picoseconds of one 52-atom cell: the 1.5 % of the full case is out of reach
     assert float(lattice["lattice_parameter"][-1]) == pytest.approx(9.87e-10, rel=0.03)
 
 

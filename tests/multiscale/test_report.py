@@ -60,7 +60,12 @@ def test_a_refused_temperature_and_a_wide_interval_are_said(result):
 
 def test_budget_tells_sampling_from_model(result):
     parts = report.budget(result)
-    assert 1 < parts["sampling"] < 1.6
+    posterior = result["arrhenius/nernst_einstein_conductivity"].to_dataset()
+    log = np.log(posterior["nernst_einstein_conductivity_draw"])
+    within = log.groupby("member").var(...).mean()
+    assert parts["sampling"] == pytest.approx(float(np.exp(np.sqrt(within))), rel=0.01)
+    between = float(log.groupby("member").mean(...).diff("member").item()) ** 2 / 2
+    assert parts["model"] == pytest.approx(float(np.exp(np.sqrt(between))), rel=1e-6)
     tree = result.copy(deep=True)
     line = tree["arrhenius/nernst_einstein_conductivity"].to_dataset()
     name = "nernst_einstein_conductivity_draw"
