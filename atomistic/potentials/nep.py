@@ -38,8 +38,7 @@ class CompiledNEP(ModelInterface):
 
     def forward(self, state: SimState, **kwargs: object) -> dict[str, torch.Tensor]:
         """Return energy (eV, per system), forces (eV Å-1, per atom), stress (eV Å-3)."""
-        # row vectors; NEP_CPU looks one image away only, so atoms are wrapped first
-        cells = state.cell.transpose(-1, -2).numpy()
+        cells = state.row_vector_cell.numpy()
         positions = state.positions.detach().numpy()
         numbers = state.atomic_numbers.numpy()
         ends = np.cumsum(np.bincount(state.system_idx.numpy(), minlength=len(cells))).tolist()
@@ -49,8 +48,7 @@ class CompiledNEP(ModelInterface):
         begin = 0
         for index, (cell, end) in enumerate(zip(cells, ends, strict=True)):
             atoms = slice(begin, end)
-            wrapped = (positions[atoms] @ np.linalg.inv(cell)) % 1.0 @ cell
-            evaluator = self._evaluator(index, numbers[atoms], cell, wrapped)
+            evaluator = self._evaluator(index, numbers[atoms], cell, positions[atoms])
             energies, per_axis, virials = evaluator.get_potential_forces_and_virials()
             energy[index] = np.sum(energies)
             forces[atoms] = np.reshape(per_axis, (3, -1)).T

@@ -49,6 +49,16 @@ def test_centre_of_mass_is_at_rest_and_positions_are_unwrapped(trajectory, struc
     assert 0.05 < float(jump) < 1.5
 
 
+def test_drift_of_the_whole_is_taken_out(student, structures):
+    drifting = structures[0].copy()
+    drifting.set_momenta(drifting.get_masses()[:, None] * np.array([0.02, 0.0, 0.0]))
+    schedule = Schedule(equilibration=0.0, production=0.1, frame_interval=5.0)
+    run = sample([[drifting]], student, temperatures=[300.0], schedule=schedule)
+    masses = drifting.get_masses()
+    centre = (run.position * masses[:, None]).sum("atom") / masses.sum() * 1e10
+    assert float(abs(centre - centre.isel(frame=0)).max()) < 1e-4
+
+
 def test_hotter_means_larger_displacement(trajectory):
     moved = trajectory.position.isel(frame=-1) - trajectory.position.isel(frame=0)
     mean = (moved**2).sum("xyz").mean(("atom", "replica"))
@@ -149,3 +159,15 @@ def test_energy_error_falls_with_the_square_of_the_timestep(student, structures)
         ripple.append(np.std(energies))
     assert ripple[0] / ripple[1] == pytest.approx(4.0, rel=0.35)
     assert ripple[0] / 52 < 1e-3  # eV per atom
+
+
+def test_the_teacher_itself_drives_the_same_call(structures):
+    teacher = load("sevennet-0", device="cpu")
+    assert {"Li", "P", "S", "Cl"} <= set(teacher.species)
+    assert teacher.licence == "MIT"
+    schedule = Schedule(equilibration=0.0, production=0.02, frame_interval=5.0)
+    run = sample([structures[:1]], teacher, temperatures=[300.0], schedule=schedule, seed=2)
+    assert run.sizes["frame"] == 4
+    moved = abs(run.position.isel(frame=-1) - run.position.isel(frame=0)) * 1e10
+    assert 0.01 < float(moved.max()) < 0.5
+    assert list(run.potential_name.values) == ["sevennet-0"]
