@@ -11,6 +11,7 @@ import torch_sim as ts
 import xarray as xr
 from ase import Atoms
 from ase.data import chemical_symbols
+from ase.units import GPa
 from torch_sim.integrators.md import MDState
 from torch_sim.integrators.npt import (
     NPTCRescaleState,
@@ -143,8 +144,6 @@ def equilibrate(
     ----------
     Bernetti and Bussi, J. Chem. Phys. 153, 114107 (2020), https://doi.org/10.1063/5.0020514
     """
-    from ase.units import GPa
-
     batch = [atoms for _ in temperatures for atoms in structures]
     state, kT = _initial_state(batch, potential, temperatures, len(structures), seed)
     step_length = _time(schedule.timestep)

@@ -17,8 +17,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from atomistic.potentials.load import Potential
+from atomistic.units import EV_PER_CUBIC_ANGSTROM
 
+GIGAPASCAL = 1e9
 FORCE_LIMIT = 25.0  # eV/Å; a frame beyond it is broken, and would spoil the fit
+# coefficients and exponents of the universal screening function of Ziegler, Biersack, Littmark
+UNIVERSAL_SCREENING = (0.18175, 3.1998, 0.50986, 0.94229, 0.28022, 0.4029, 0.02817, 0.20162)
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,13 @@ def errors(frames: Sequence[Atoms], student: Potential) -> Errors:
         one.get_stress() - other.get_stress() for one, other in zip(again, frames, strict=True)
     ]
     rms = _rms(difference)
-    return Errors(rms, rms / _rms(force), _rms(energy), _rms(stress) * 160.21766, len(frames))
+    return Errors(
+        rms,
+        rms / _rms(force),
+        _rms(energy),
+        _rms(stress) * EV_PER_CUBIC_ANGSTROM / GIGAPASCAL,
+        len(frames),
+    )
 
 
 def closest_approaches(frames: Sequence[Atoms]) -> dict[str, float]:
@@ -240,10 +250,6 @@ def train(
     )
     trainer.train(steps=steps, report_interval=steps)
     return Path(folder) / "nep.txt"
-
-
-# coefficients and exponents of the universal screening function of Ziegler, Biersack, Littmark
-UNIVERSAL_SCREENING = (0.18175, 3.1998, 0.50986, 0.94229, 0.28022, 0.4029, 0.02817, 0.20162)
 
 
 def _rms(values: object) -> float:
