@@ -96,3 +96,84 @@ TRANSPORT = {
         "finite_size_correction": ("none", "Yeh-Hummer"),
     },
 }
+
+# a layer of liquid at an electrode, at one charge or voltage; z may run either way
+PROFILE = {
+    "name": "PROFILE",
+    "variables": {
+        "z": {"dims": ("z",), "units": "m"},
+        "temperature": {"dims": (), "units": "K", "above": 0.0},
+        "charge_number": {"dims": ("species",), "units": "1"},
+        "number_density": {"dims": ("species", "z"), "units": "m-3", "estimate": True},
+        "charge_density": {"dims": ("z",), "units": "C m-3", "estimate": True},
+        "potential": {"dims": ("z",), "units": "V", "estimate": True},
+        "surface_charge": {"dims": (), "units": "C m-2", "estimate": True},
+        "relative_permittivity": {
+            "dims": ("z",),
+            "units": "1",
+            "above": 0.0,
+            "estimate": True,
+            "optional": True,
+        },
+    },
+    "attrs": {"reference": None, "boundary": None, "electrode_control": None},
+}
+
+# of one electrode, whose potential is against what `reference` says
+CAPACITANCE = {
+    "name": "CAPACITANCE",
+    "variables": {
+        "potential": {"dims": ("potential",), "units": "V"},
+        "differential_capacitance": {
+            "dims": ("potential",),
+            "units": "F m-2",
+            "above": 0.0,
+            "estimate": True,
+        },
+        "surface_charge": {"dims": ("potential",), "units": "C m-2", "estimate": True},
+        "potential_of_zero_charge": {
+            "dims": (),
+            "units": "V",
+            "estimate": True,
+            "optional": True,
+        },
+    },
+    "attrs": {"reference": None, "method": None},
+}
+
+# of a host that takes up an ion, and of its transfer; energies per mole of host formula units,
+# `formation_energy` from the empty host and the metal of the ion, `barrier` of the reaction that
+# `direction` names, at potentials against `reference`
+ENERGETICS = {
+    "name": "ENERGETICS",
+    "variables": {
+        "temperature": {"dims": (), "units": "K", "above": 0.0},
+        "formation_energy": {
+            "dims": ("stoichiometry",),
+            "units": "J mol-1",
+            "estimate": True,
+            "optional": True,
+        },
+        "open_circuit_potential": {
+            "dims": ("stoichiometry",),
+            "units": "V",
+            "estimate": True,
+            "optional": True,
+        },
+        "solid_diffusivity": {
+            "dims": ("stoichiometry",),
+            "units": "m2 s-1",
+            "above": 0.0,
+            "estimate": True,
+            "optional": True,
+        },
+        "energy": {"dims": ("image",), "units": "J mol-1", "estimate": True, "optional": True},
+        "barrier": {
+            "dims": ("potential",),
+            "units": "J mol-1",
+            "estimate": True,
+            "optional": True,
+        },
+    },
+    "attrs": {"reference": None, "direction": ("reduction", "oxidation", "none")},
+}
