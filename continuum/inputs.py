@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.constants import Avogadro, epsilon_0, gas_constant, physical_constants
+from scipy.interpolate import PchipInterpolator
 
 from continuum.laws import Law
 
@@ -378,3 +380,111 @@ class Wall:
             faults.append(f"{self.reaction.species!r} reacts, so that it cannot be held as well")
         if faults:
             raise ValueError("Wall: " + "; ".join(faults) + ".")
+
+
+@dataclass(frozen=True)
+class Interface:
+    r"""The inner layer of an electrode: what lies between it and the ions that a continuum sees.
+
+    .. math::
+        V = V_\mathrm{pzc} + \Delta(\sigma) + \phi_d(\sigma), \qquad
+        \Delta(\sigma) = \int_0^\sigma \frac{d\sigma'}{C_H(\sigma')}, \qquad
+        \frac1C = \frac1{C_H(\sigma)} + \frac1{C_d(\sigma)}
+
+    with the potential V of the electrode against the bulk and :math:`\phi_d` at the plane of
+    closest approach. :math:`1/C_H` is interpolated between its knots by monotone cubics,
+    integrated exactly, and constant beyond the last knots.
+
+    Parameters
+    ----------
+    potential_of_zero_charge : float
+        Potential (V) of the uncharged electrode against the bulk.
+    surface_charge : tuple of float
+        Charges (C m-2) of the electrode at the knots, increasing.
+    stern_capacitance : tuple of float
+        :math:`C_H` (F m-2) at the knots.
+    plane_of_closest_approach : float
+        Distance (m) from the electrode at which the continuum begins.
+    distance : tuple of float
+        Distances (m) from that plane at which the next two are known, increasing.
+    relative_permittivity : tuple of float
+        Relative permittivity (1) at `distance`; the solution's if empty.
+    mean_force : Mapping
+        Potential of mean force (J mol-1) beyond electrostatics at `distance`, by species name.
+
+    Raises
+    ------
+    ValueError
+        Lists every fault.
+    """
+
+    potential_of_zero_charge: float
+    surface_charge: tuple[float, ...]
+    stern_capacitance: tuple[float, ...]
+    plane_of_closest_approach: float = 0.0
+    distance: tuple[float, ...] = ()
+    relative_permittivity: tuple[float, ...] = ()
+    mean_force: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean_force", MappingProxyType(dict(self.mean_force)))
+        faults = []
+        for label, number in (
+            ("potential_of_zero_charge (V)", self.potential_of_zero_charge),
+            ("plane_of_closest_approach (m)", self.plane_of_closest_approach),
+        ):
+            if not np.isfinite(number):
+                faults.append(f"{label} is {number}, but must be finite")
+        if len(self.surface_charge) < 2 or len(self.stern_capacitance) != len(self.surface_charge):
+            faults.append(
+                f"there are {len(self.surface_charge)} charges and {len(self.stern_capacitance)} "
+                "capacitances; give two or more of each"
+            )
+        for label, knots in (
+            ("surface_charge (C m-2)", self.surface_charge),
+            ("distance (m)", self.distance),
+        ):
+            if not (np.all(np.isfinite(knots)) and np.all(np.diff(knots) > 0)):
+                faults.append(f"{label} must be finite and increase from knot to knot")
+        for label, values in (
+            ("stern_capacitance (F m-2)", self.stern_capacitance),
+            ("relative_permittivity", self.relative_permittivity),
+        ):
+            if not all(np.isfinite(value) and value > 0 for value in values):
+                faults.append(f"{label} has values that are not positive and finite")
+        profiles = {"relative_permittivity": self.relative_permittivity, **self.mean_force}
+        for label, values in profiles.items():
+            wanted = len(self.distance)
+            if len(values) != wanted and (values or label != "relative_permittivity"):
+                faults.append(f"{label} has {len(values)} values at {wanted} distances")
+        if not all(np.all(np.isfinite(values)) for values in self.mean_force.values()):
+            faults.append("mean_force has values that are not finite")
+        if faults:
+            raise ValueError("Interface: " + "; ".join(faults) + ".")
+
+    def capacitance(self, charge: ArrayLike) -> np.ndarray:
+        """Capacitance (F m-2) of the inner layer at a charge (C m-2) of the electrode."""
+        inside = np.clip(charge, self.surface_charge[0], self.surface_charge[-1])
+        return 1 / self._elastance()(inside)
+
+    def inner_potential(self, charge: ArrayLike) -> np.ndarray:
+        """Potential (V) that falls across the inner layer at a charge (C m-2), 0 without charge."""
+        elastance = self._elastance()
+        whole = elastance.antiderivative()
+
+        def integral(sigma: ArrayLike) -> np.ndarray:
+            inside = np.clip(sigma, self.surface_charge[0], self.surface_charge[-1])
+            return whole(inside) + elastance(inside) * (np.asarray(sigma) - inside)
+
+        return integral(charge) - integral(0.0)
+
+    def permittivity_profile(self, x: np.ndarray) -> np.ndarray:
+        """Relative permittivity (1) at points (m; xyz, point) as a solver asks for it."""
+        return np.interp(x[0], self.distance, self.relative_permittivity)
+
+    def mean_force_profile(self, species: str, x: np.ndarray) -> np.ndarray:
+        """Potential of mean force (J mol-1) of a species at points (m; xyz, point)."""
+        return np.interp(x[0], self.distance, self.mean_force[species])
+
+    def _elastance(self) -> PchipInterpolator:
+        return PchipInterpolator(self.surface_charge, 1 / np.asarray(self.stern_capacitance))
