@@ -162,7 +162,8 @@ def solve(
         growth.append(float(np.linalg.norm(residual / first)))
         if growth[-1] <= growth[best]:
             best = count - 1
-        outcome = _verdict(norms, growth, best, residual, floor)
+        allowed = np.maximum(tolerance * _magnitude(residual, x, size), floor)
+        outcome = _verdict(norms, growth, best, residual / allowed)
         if outcome is not None:
             break
         x = x + _step(states, residuals, floor, size, damping, memory)
@@ -205,14 +206,13 @@ def _verdict(
     norms: list[float],
     growth: list[float],
     best: int,
-    residual: np.ndarray,
-    floor: np.ndarray,
+    beside_noise: np.ndarray,
 ) -> Outcome | None:
     """How the loop ends after this evaluation, or None to go on."""
     count = len(norms)
     if norms[-1] <= 1:
         return Outcome(True, f"converged in {count} iterations", count)
-    if np.all(floor > 0) and np.mean((residual / floor) ** 2) <= 1:
+    if np.mean(beside_noise**2) <= 1:
         sentence = f"converged in {count} iterations to the noise of one evaluation"
         return Outcome(True, sentence, count)
     if growth[-1] > RUNAWAY * growth[0]:
