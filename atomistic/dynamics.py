@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from torch_sim.integrators.nvt import NVTVRescaleState, nvt_vrescale_init, nvt_v
 from torch_sim.state import SimState
 from torch_sim.units import MetalUnits
 
+from atomistic.observables.streaming import Observer, Watched, check, fingerprint
 from atomistic.potentials.load import Potential
 from atomistic.units import ANGSTROM, FEMTOSECOND
 
@@ -202,6 +204,10 @@ def sample(
     *,
     temperatures: Sequence[float],
     schedule: Schedule,
+    observers: Sequence[Observer] = (),
+    observe_interval: float = 10.0,
+    checkpoint: str | Path | None = None,
+    checkpoint_interval: float = 10.0,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> xr.Dataset:
@@ -209,7 +215,8 @@ def sample(
 
     Velocity Verlet with the stochastic velocity-rescaling thermostat, whose disturbance of the
     dynamics is one global factor a step; positions are never wrapped, and the centre of mass is
-    held at rest.
+    held at rest. Observers see frames while the run lasts, so a long run needs few frames of its
+    own: give `schedule` a wide interval and read transport from the observers.
 
     Parameters
     ----------
@@ -221,6 +228,16 @@ def sample(
         Temperature of each condition (K).
     schedule : Schedule
         Lengths of the run.
+    observers : sequence of Displacements or Currents
+        What `correlators.start` or `currents.start` made for this batch, condition by condition;
+        changed in place.
+    observe_interval : float
+        Time between the frames that observers see (fs); rounded to whole steps.
+    checkpoint : path, optional
+        File that the run is saved to. If it is there already, the run goes on from it, with what
+        its observers had seen, to the bit.
+    checkpoint_interval : float
+        Time between saves (ps).
     seed : int
         Seed of velocities and thermostat.
     progress : callable, optional
@@ -234,7 +251,8 @@ def sample(
     Raises
     ------
     ValueError
-        If the conditions differ in their replicas or the structures in their atoms.
+        If the conditions differ in their replicas or the structures in their atoms, an observer
+        was started for another batch, or the checkpoint is of another run.
     UnstableDynamics
         If the run heats up, breaks or comes closer than the potential was trained for.
 
@@ -256,11 +274,12 @@ def sample(
             "sample was given structures whose elements differ or stand in another order; give "
             "replicas of one composition, sorted alike."
         )
+    check(observers, batch[0].get_chemical_symbols(), len(batch))
     state, kT = _initial_state(batch, potential, temperatures, replicas, seed)
     step_length = _time(schedule.timestep)
     start = nvt_vrescale_init(state, potential.model, kT=kT)
     atoms_each = len(batch[0])
-    position = np.empty((len(batch), schedule.frames, atoms_each, 3), np.float32)
+    position = np.zeros((len(batch), schedule.frames, atoms_each, 3), np.float32)
 
     def step(state: NVTVRescaleState) -> NVTVRescaleState:
         return nvt_vrescale_step(
@@ -271,7 +290,16 @@ def sample(
         frames = state.positions.reshape(len(batch), atoms_each, 3)
         position[:, frame] = frames.cpu().numpy()
 
-    _run(start, step, schedule, potential, kT, keep, progress, "sampling")
+    watched = Watched(
+        observers,
+        stride=max(1, round(observe_interval / schedule.timestep)),
+        file=None if checkpoint is None else Path(checkpoint),
+        every=max(1, round(checkpoint_interval * 1000 / schedule.timestep)),
+        frame_stride=schedule.stride,
+        position=position,
+        run=fingerprint(batch, temperatures, schedule, observe_interval, seed, potential.name),
+    )
+    _run(start, step, schedule, potential, kT, keep, progress, "sampling", watched)
     masses = np.stack([atoms.get_masses() for atoms in batch])
     centre = np.einsum("sa,sfax->sfx", masses / masses.sum(1, keepdims=True), position)
     position -= (centre - centre[:, :1])[:, :, None]
@@ -339,19 +367,27 @@ def _run[State: MDState](
     keep: Callable[[State, int], None],
     progress: Progress | None,
     label: str,
+    watched: Watched | None = None,
 ) -> State:
     """Step through warm-up and production; check and keep every frame."""
     total = schedule.warm_up + schedule.frames * schedule.stride
     guard = _Guard(state, potential, kT)
-    for done in range(1, total + 1):
-        state = step(state)
-        if done % schedule.stride == 0 or done == total:
-            guard.check(state, done * schedule.timestep)
-            if progress is not None:
-                progress(done, total, label)
-        since = done - schedule.warm_up
-        if since > 0 and since % schedule.stride == 0:
-            keep(state, since // schedule.stride - 1)
+    try:
+        done_before = watched.begin(state, potential.model) if watched is not None else 0
+        for done in range(done_before + 1, total + 1):
+            state = step(state)
+            if done % schedule.stride == 0 or done == total:
+                guard.check(state, done * schedule.timestep)
+                if progress is not None:
+                    progress(done, total, label)
+            since = done - schedule.warm_up
+            if since > 0 and since % schedule.stride == 0:
+                keep(state, since // schedule.stride - 1)
+            if watched is not None:
+                watched.after(state, done, since)
+    finally:
+        if watched is not None:
+            watched.end()
     return state
 
 

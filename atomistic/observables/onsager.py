@@ -131,14 +131,15 @@ def salt_diffusion(
 
 def collective_correlation(
     track: np.ndarray, ions: Sequence[np.ndarray], ordinates: int
-) -> tuple[np.ndarray, int]:
-    r"""Return the matrix of collective over independent motion, (ion, ion), and its freedom.
+) -> tuple[np.ndarray, np.ndarray, int]:
+    r"""Return the matrix of collective over independent motion, (ion, ion), S, and its freedom.
 
     .. math:: P_{ij} = \frac{1}{K} \sum_k
               \frac{\mathrm{Re}\, V_i(k) V_j^*(k)}{\sqrt{S_i(k) S_j(k)}}
 
     with :math:`V_i` the summed velocity of species i at frequency k and :math:`S_i` what its ions
-    would give were they independent; the unit matrix for ideal ions.
+    would give were they independent; the unit matrix for ideal ions. S, (ion,), is the mean of
+    :math:`S_i(k)` (m2).
 
     Parameters
     ----------
@@ -152,13 +153,39 @@ def collective_correlation(
     step = np.diff(track, axis=1)
     frames = step.shape[1]
     wave = np.exp(-2j * np.pi * np.arange(1, ordinates + 1)[:, None] * np.arange(frames) / frames)
-    rows = []
+    rows, power = [], []
     for mask in ions:
         velocity = np.einsum("kf,rfax->rkax", wave, step[:, :, mask], optimize=True)
         alone = (np.abs(velocity) ** 2).sum(2).mean((0, 2))
         rows.append((velocity.sum(2) / np.sqrt(alone)[:, None]).ravel())
+        power.append(alone.mean())
     whitened = np.array(rows)
-    return (whitened @ whitened.conj().T).real / whitened.shape[1], 2 * whitened.shape[1]
+    ratio = (whitened @ whitened.conj().T).real / whitened.shape[1]
+    return ratio, np.array(power), 2 * whitened.shape[1]
+
+
+def about_the_solvent(
+    track: np.ndarray, ions: Sequence[np.ndarray], molar: np.ndarray, total: float
+) -> np.ndarray:
+    r"""Return positions (m) with the solvent at rest, frame by frame.
+
+    The centre of mass of all that is no ion moves by :math:`-\sum_i M_i R_i / (M - \sum_i N_i M_i)`
+    while that of the whole rests, so nothing is estimated here and nothing is amplified.
+
+    Parameters
+    ----------
+    track : numpy.ndarray
+        Positions with the centre of mass at rest (m), (replica, frame, atom, xyz).
+    ions : sequence of numpy.ndarray
+        Mask over atoms of each ion.
+    molar : numpy.ndarray
+        Molar mass of each ion (kg mol-1), (ion,).
+    total : float
+        That of the whole system (kg mol-1).
+    """
+    left = total - sum(mass * mask.sum() for mass, mask in zip(molar, ions, strict=True))
+    moved = sum(mass * track[:, :, mask].sum(2) for mass, mask in zip(molar, ions, strict=True))
+    return track + (moved / left)[:, :, None]
 
 
 def onsager(
@@ -177,10 +204,12 @@ def onsager(
               P\,|\,\mathrm{data} \sim \mathcal{W}^{-1}(\nu \hat P, \nu)
 
     :math:`\hat P` is that of `collective_correlation` below :math:`1/(2 t)`, with t one and a half
-    times the latest start lag of the ions, so :math:`\nu = 3 T_\mathrm{total}/t`. The matrix is
-    measured with the centre of mass at rest and taken to the solvent's frame where there is a
-    solvent: all that is not an ion, its motion following from conservation of momentum. Without
-    one the last ion's row follows from the others, and the frame stays "mass".
+    times the latest start lag of the ions, so :math:`\nu = 3 T_\mathrm{total}/t`. Where there is a
+    solvent, all that is not an ion, positions are first taken to its frame (`about_the_solvent`):
+    a matrix measured in the mass frame would have its errors multiplied by the mass of the whole
+    over that of the solvent on the way. :math:`D_i`, measured in the mass frame, follows by the
+    ratio of the ions' own low-frequency power in the two frames. Without a solvent the last ion's
+    row follows from the others, and the frame stays "mass".
 
     Parameters
     ----------
@@ -258,10 +287,13 @@ def onsager(
         begin = float(diffusion["start_lag"].values[condition].max())
         track = observed["track"].values[condition]
         ordinates = max(2, round(float(observed["duration"]) / (3 * begin)))
-        ratio, freedom[condition] = collective_correlation(
-            track, ions, min(ordinates, track.shape[1] // 4)
-        )
+        ordinates = min(ordinates, track.shape[1] // 4)
+        ratio, power, freedom[condition] = collective_correlation(track, ions, ordinates)
         scale = count / (volume[condition] * constants.k * temperature[condition])
+        if solvent:
+            resting = about_the_solvent(track, ions, molar, total)
+            ratio, about, _ = collective_correlation(resting, ions, ordinates)
+            scale = scale * about / power
         root = np.sqrt(scale * diffusion["self_diffusivity"].values[condition])
         roots = np.sqrt(scale * diffusion["self_diffusivity_draw"].values[condition].T)
         free = kinds if solvent else kinds - 1
@@ -278,11 +310,6 @@ def onsager(
             rest[-1] = -molar[:free] / molar[-1]
         best = rest @ best @ rest.T / constants.Avogadro**2
         posterior = rest @ posterior @ rest.T / constants.Avogadro**2
-        if solvent:
-            density = total / constants.Avogadro / volume[condition]
-            weight = molar / density
-            best = to_solvent_frame(best, concentration[condition], weight)
-            posterior = to_solvent_frame(posterior, concentration[condition], weight)
         matrix[condition], sample[condition] = best, posterior
 
     cation = int(np.argmax(charge > 0))

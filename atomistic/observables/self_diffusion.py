@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from scipy.special import log_ndtr
+from scipy.special import log_ndtr, stdtrit
 from scipy.stats import truncnorm
 
 from atomistic.observables.displacements import (
@@ -21,7 +21,7 @@ from atomistic.observables.displacements import (
 from atomistic.units import ANGSTROM, PICOSECOND
 
 LATEST_START = 0.3  # of the run: a later start leaves too little to fit
-AGREEMENT = 3.0  # standard errors by which a later start may differ from the one taken
+SCAN_LEVEL = 0.01  # chance that a scan finds a departure where there is none
 TOLERANCE = 0.02  # relative difference that is let pass however small the error
 LARGEST_BEND = 0.3  # share of D that may still be relaxation
 RELAXATIONS = 12  # times tried for what the run is too short to see end
@@ -135,8 +135,11 @@ def start_scan(
     """Return candidate start lags, each particle's slope from each, M/M_eff, and the one taken.
 
     The first start lag whose slope agrees with the slope from **every** later start lag, within
-    two standard errors of their difference or 2 %, is doubled and taken (Lepski's rule). -1, the
-    last, says that none did but the last three, which have nothing left to be held against.
+    the error of their difference or 2 %, is doubled and taken (Lepski's rule). The difference is
+    held against Student's t of as many degrees as there are independent particles, at a level of
+    1 % for all octaves of later lags together: a fixed number of standard errors would see a
+    departure by chance the more often the longer the run. -1, the last, says that none did but
+    the last three, which have nothing left to be held against.
 
     Parameters
     ----------
@@ -161,8 +164,11 @@ def start_scan(
     for index in range(len(candidates) - 3):
         departure = scan[index + 1 :] - scan[index]
         factor = factors[index][0]
-        spread = np.sqrt(departure.var((1, 2)) * factor / max(particles - factor, 1.0))
-        allowed = np.maximum(AGREEMENT * spread, TOLERANCE * abs(scan[index].mean()))
+        freedom = max(particles / factor - 1.0, 1.0)
+        spread = np.sqrt(departure.var((1, 2)) / freedom)
+        octaves = max(1.0, np.log2(candidates[-1] / candidates[index]))
+        agreement = stdtrit(freedom, 1.0 - SCAN_LEVEL / (2 * octaves))
+        allowed = np.maximum(agreement * spread, TOLERANCE * abs(scan[index].mean()))
         if (abs(departure.mean((1, 2))) <= allowed).all():
             return candidates, scan, factors, _later(candidates, 2 * candidates[index])
     return candidates, scan, factors, -1
