@@ -1,4 +1,4 @@
-"""The command line: run, check, report."""
+"""The command line: run, check, report, certify."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from rich.console import Console
 
+    from atomistic.potentials.certificate import Certificate
     from multiscale.case import Case
 
 DISTRIBUTION = "multiscale-electrochemistry"
 BAD_INPUT = 2
+UNSOUND = 1
 
 app = typer.Typer(
     name="multiscale",
@@ -101,6 +104,87 @@ def report(
     console = _console()
     print_tables(tree, console)
     console.print(f"[dim]Report  [/dim]{page}", soft_wrap=True)
+
+
+@app.command()
+def certify(
+    potential: Annotated[
+        str, typer.Argument(help="Name, file or package.module:factory of a potential.")
+    ],
+    structure: Annotated[
+        Path | None,
+        typer.Option(help="Periodic structure to look at, in any format that ASE reads."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    only: Annotated[
+        list[str] | None, typer.Option(help="A property to look at; may be given repeatedly.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Where to write the certificate as JSON.")
+    ] = None,
+) -> None:
+    """Look whether a potential obeys physics; the exit code is 1 if it does not."""
+    from multiscale.executors import quiet_imports
+    from multiscale.progress import bars
+
+    console = _console()
+    try:
+        with console.status("Loading the potential", spinner="dots"), quiet_imports():
+            from atomistic.potentials.certificate import certify as look
+            from atomistic.potentials.load import load
+            from atomistic.systems import argyrodite
+
+            loaded = load(potential, device=device)
+            atoms = argyrodite() if structure is None else _structure(structure)
+            loaded.check_elements([atoms])
+        with bars(console) as progress:
+            certificate = look(
+                loaded,
+                atoms,
+                only=only,
+                progress=lambda done, total, text: progress("certify", done, total, text),
+            )
+    except (ValueError, ImportError) as error:
+        _stop(str(error))
+    _print_certificate(certificate, console)
+    if json_file is not None:
+        json_file.write_text(certificate.to_json() + "\n")
+    if not certificate.sound:
+        raise typer.Exit(UNSOUND)
+
+
+def _print_certificate(certificate: Certificate, console: Console) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title=f"{certificate.potential} in {certificate.formula}")
+    for heading in ("property", "violation", "limit", "unit", ""):
+        table.add_column(heading, justify="right" if heading in ("violation", "limit") else "left")
+    for finding in certificate.findings:
+        verdict = "holds" if finding.passed else f"[red]FAILS: {finding.meaning}"
+        if not finding.applies:
+            verdict = "not given"
+        table.add_row(
+            finding.name.replace("_", " "),
+            f"{finding.measured:.2g}",
+            f"{finding.limit:.2g}",
+            finding.unit,
+            verdict,
+        )
+    console.print(table)
+    console.print(certificate.outcome, soft_wrap=True)
+
+
+def _structure(path: Path) -> Atoms:
+    from ase.io import read
+
+    try:
+        atoms = read(path)
+    except Exception as error:  # ASE's readers raise what they like
+        raise ValueError(f"The structure {path} cannot be read by ASE ({error}).") from error
+    if isinstance(atoms, list):
+        return atoms[-1]
+    return atoms
 
 
 def _console() -> Console:

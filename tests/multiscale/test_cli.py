@@ -1,5 +1,6 @@
 """The command line answers bad input with a sentence and good input with results."""
 
+import json
 import re
 from pathlib import Path
 
@@ -76,3 +77,41 @@ def test_report_of_something_else(tmp_path):
     answer = call(app, ["report", str(tmp_path / "other.nc")])
     assert answer.exit_code == 2
     assert "is not a result of multiscale run" in answer.output
+
+
+def test_certify_prints_and_writes_what_was_measured(tmp_path):
+    kept = tmp_path / "certificate.json"
+    properties = ["--only", "rotation", "--only", "force_is_gradient"]
+    answer = call(app, ["certify", "argyrodite-pbe", *properties, "--json", str(kept)])
+    assert answer.exit_code == 0, answer.output
+    assert "holds all 2 properties" in answer.output
+    content = json.loads(kept.read_text())
+    assert content["sound"]
+    assert [finding["name"] for finding in content["findings"]] == ["rotation", "force_is_gradient"]
+
+
+def test_certify_names_the_fault_and_exits_with_1(tmp_path, monkeypatch):
+    (tmp_path / "leaky.py").write_text(
+        "from ase.calculators.lj import LennardJones\n"
+        "def truncated():\n"
+        "    return LennardJones(sigma=2.3, epsilon=0.2, rc=5.0)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    answer = call(app, ["certify", "leaky:truncated", "--only", "jump_in_structure"])
+    assert answer.exit_code == 1, answer.output
+    assert "FAILS" in answer.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["argyrodite-pb"], "did you mean"),
+        (["argyrodite-pbe", "--only", "beauty"], "does not know the properties beauty"),
+        (["argyrodite-pbe", "--structure", "nowhere.cif"], "cannot be read"),
+    ],
+)
+def test_certify_answers_bad_input_with_a_sentence(arguments, words):
+    answer = call(app, ["certify", *arguments])
+    assert answer.exit_code == 2
+    assert words in answer.output
+    assert "Traceback" not in answer.output
