@@ -25,6 +25,7 @@ SCAN_LEVEL = 0.01  # chance that a scan finds a departure where there is none
 TOLERANCE = 0.02  # relative difference that is let pass however small the error
 LARGEST_BEND = 0.3  # share of D that may still be relaxation
 RELAXATIONS = 12  # times tried for what the run is too short to see end
+SLOWER = 10.0  # times what relaxed before the start: the scale of what may relax after it
 LEAST_SHARE = 0.05  # of the line's slope that must be left for diffusion
 HOP = 2.0 * ANGSTROM  # net displacement that counts as one hop
 FEWEST_HOPS = 30.0
@@ -35,8 +36,8 @@ LARGEST_DRIFT = 0.15  # relative to the first
 SCATTER_PRIOR = 0.3  # scale of the half-Cauchy prior of replica scatter, in within-replica errors
 
 
-def slope_weights(lags: np.ndarray) -> np.ndarray:
-    r"""Return weights w such that w @ MSD is the slope of its generalised-least-squares line.
+def line_weights(lags: np.ndarray) -> np.ndarray:
+    r"""Return weights w such that w @ MSD are slope and intercept of its least-squares line.
 
     The covariance of the time-averaged MSD of a free walker at lags :math:`t_i \le t_j` is
     :math:`C_{ij} \propto t_i^2 / n_j` with :math:`n_j \propto 1/t_j` independent lengths. That
@@ -54,7 +55,12 @@ def slope_weights(lags: np.ndarray) -> np.ndarray:
     operator = difference / lags  # MSD to independent increments
     design = operator @ np.column_stack([lags, np.ones_like(lags)])
     weighted = design.T * precision
-    return (np.linalg.solve(weighted @ design, weighted) @ operator)[0]
+    return np.asarray(np.linalg.solve(weighted @ design, weighted) @ operator)
+
+
+def slope_weights(lags: np.ndarray) -> np.ndarray:
+    """Return the weights of the slope alone (`line_weights`)."""
+    return np.asarray(line_weights(lags)[0])
 
 
 def low_frequency_power(position: np.ndarray, ordinates: int) -> np.ndarray:
@@ -180,7 +186,13 @@ def _later(candidates: np.ndarray, lag: float) -> int:
 
 
 def slow_excess(
-    curve: np.ndarray, lag: np.ndarray, variance: float, draws: int, rng: np.random.Generator
+    curve: np.ndarray,
+    lag: np.ndarray,
+    variance: float,
+    draws: int,
+    rng: np.random.Generator,
+    *,
+    largest: float = HOP**2,
 ) -> np.ndarray:
     r"""Draw how much of a line's slope (m2 s-1) is relaxation that the run is too short to end.
 
@@ -189,8 +201,8 @@ def slow_excess(
     Ions that jump back and cages that relax slowly bend the curve down at lags that a line fitted
     to noise cannot see, so a straight line is biased upwards. Given tau the part of the bend that
     is orthogonal to lines (in the metric of the covariance of `slope_weights`) measures b,
-    independently of the slope; b has a half-normal prior of one hop length squared, tau is
-    log-uniform from the start lag to the run, and b = 0 has a prior chance of one half.
+    independently of the slope; b has a half-normal prior of scale `largest`, tau is log-uniform
+    from the start lag to the run, and b = 0 has a prior chance of one half.
 
     Parameters
     ----------
@@ -204,7 +216,11 @@ def slow_excess(
         Number of draws.
     rng : numpy.random.Generator
         Their source.
+    largest : float
+        Scale of b (m2).
     """
+    if largest <= 0:
+        return np.zeros(draws)
     time = lag / lag[0]
     weights = slope_weights(time)
     covariance = np.minimum.outer(time, time) ** 2 * np.maximum.outer(time, time)
@@ -217,9 +233,9 @@ def slow_excess(
     across = bends - bends @ projection.T
     information = np.einsum("ti,ij,tj->t", across, precision, across) / scale
     seen = across @ precision @ curve / scale
-    spread = 1.0 / (information + HOP**-4)
+    spread = 1.0 / (information + largest**-2)
     centre = spread * seen
-    log = 0.5 * np.log(spread * HOP**-4) + 0.5 * centre**2 / spread
+    log = 0.5 * np.log(spread * largest**-2) + 0.5 * centre**2 / spread
     log += np.log(2.0) + log_ndtr(centre / np.sqrt(spread))
     log = np.concatenate([[0.0], log - np.log(RELAXATIONS)])
     chance = np.exp(log - log.max())
@@ -248,9 +264,10 @@ def estimate(
     start still bends, plus the change over the last doubling of the start. **Draws** are
     log-normal about the line's D, positive and skewed as sums of squares are, less what slower
     relaxation may still hold (`slow_excess`), so intervals of short runs reach further down than
-    up. **Refused**, with a sentence: fewer than 30 hops of 2 Å, or an error above 35 %; a curve
-    that bends by more than 30 % or grows by less than b; a different pace in the two halves of
-    the run.
+    up; its scale is a hop squared or ten times b, whichever is less, since particles that never
+    rattled or were caged have nothing that relaxes more slowly. **Refused**, with a sentence:
+    fewer than 30 hops of 2 Å, or an error above 35 %; a curve that bends by more than 30 % or
+    grows by less than b; a different pace in the two halves of the run.
 
     Parameters
     ----------
@@ -292,8 +309,15 @@ def estimate(
     bent = taken < 0
     excess, doubt = np.zeros(draws), 0.0
     if mean > 0 and error.any():
+        curve = msd[..., kept].mean((0, 1))
+        relaxed = float(line_weights(lags[kept])[1] @ curve)
         excess = slow_excess(
-            msd[..., kept].mean((0, 1)), lags[kept], 36.0 * float(error.var()), draws, rng
+            curve,
+            lags[kept],
+            36.0 * float(error.var()),
+            draws,
+            rng,
+            largest=min(HOP**2, SLOWER * relaxed),
         )
         excess /= 6.0
     if bent:
