@@ -22,7 +22,55 @@ if TYPE_CHECKING:
 
 LAGS = 60
 
-__all__ = ["assembled", "conduct", "couple", "discharge", "measure", "run", "simulate"]
+__all__ = ["assembled", "certify", "conduct", "couple", "discharge", "measure", "run", "simulate"]
+
+
+def certify(case: Case, *, progress: Progress | None = None) -> xr.DataTree:
+    """Look whether each potential of the committee obeys physics in the study's own structure.
+
+    Parameters
+    ----------
+    case : Case
+        Sections structure and potential are read.
+    progress : callable, optional
+        Called with (done, total, text).
+
+    Returns
+    -------
+    xarray.DataTree
+        ``/certificate`` with ``violation`` and ``limit`` (each in the property's own
+        ``unit``; nan where the potential does not give the quantity), ``sound`` and ``outcome`` of
+        every member. A potential that fails is named there; the study goes on.
+    """
+    from atomistic.potentials.certificate import certify as look
+    from atomistic.potentials.load import load
+
+    (structure,) = case.structures(1)
+    members = case.committee()
+    certificates = []
+    for count, name in enumerate(members):
+
+        def tell(done: int, total: int, text: str, count: int = count) -> None:
+            _tell(progress, total * len(members), total * count + done, text)
+
+        potential = load(name, device=case.potential.device)
+        certificates.append(look(potential, structure, progress=tell))
+    findings = [certificate.findings for certificate in certificates]
+    each = ("member", "property")
+    dataset = xr.Dataset(
+        {
+            "violation": (each, [[finding.measured for finding in row] for row in findings]),
+            "limit": (each, [[finding.limit for finding in row] for row in findings]),
+            "sound": ("member", [certificate.sound for certificate in certificates]),
+            "outcome": ("member", [certificate.outcome for certificate in certificates]),
+        },
+        coords={
+            "member": members,
+            "property": [finding.name for finding in findings[0]],
+            "unit": ("property", [finding.unit for finding in findings[0]]),
+        },
+    )
+    return xr.DataTree.from_dict({"/certificate": dataset})
 
 
 def measure(case: Case, simulated: xr.DataTree, *, progress: Progress | None = None) -> xr.DataTree:
@@ -221,8 +269,8 @@ def run(
     Returns
     -------
     xarray.DataTree
-        Groups lattice, transport, arrhenius, structure, displacement, continuum/slab and cell;
-        it is also written as ``result.nc`` in the output folder.
+        Groups certificate, lattice, transport, arrhenius, structure, displacement, continuum/slab
+        and cell; it is also written as ``result.nc`` in the output folder.
     """
     from atomistic.potentials.load import load
 
@@ -258,6 +306,22 @@ def run(
         provenances[name] = store.provenance(tree)
         return tree, fingerprint
 
+    certified, _ = stage(
+        "certify",
+        partial(certify, case),
+        {
+            "structure": table["structure"],
+            "structure_file": source,
+            "potential": table["potential"],
+            "potential_sha256": {name: about["sha256"] for name, about in potentials.items()},
+        },
+        ["atomistic.systems", "atomistic.potentials", "multiscale.stages"],
+        ["torch", "torch-sim-atomistic", "ase", "calorine", "neppo", "sevenn"],
+    )
+    certificate = certified["certificate"].to_dataset()
+    for name, about in potentials.items():
+        one = certificate.sel(member=name)
+        about["sound"], about["certificate"] = bool(one["sound"]), str(one["outcome"].values)
     # workers only say where the tasks run
     dynamics = {key: value for key, value in table["dynamics"].items() if key != "workers"}
     simulated, fingerprint = stage(
@@ -314,7 +378,7 @@ def run(
     )
     groups = {
         group.path: group.to_dataset()
-        for tree in (measured, conducted, discharged)
+        for tree in (certified, measured, conducted, discharged)
         for group in tree.subtree
         if group.has_data
     }

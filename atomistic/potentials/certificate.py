@@ -122,8 +122,8 @@ class Certificate:
         if self.sound:
             judged = sum(finding.applies for finding in self.findings)
             return (
-                f"The potential {self.potential} holds all {judged} properties of the certificate "
-                f"in {self.formula}."
+                f"The potential {self.potential} holds {judged} of {judged} properties of the "
+                f"certificate in {self.formula}."
             )
         faults = "; ".join(
             f"{fault.name} {fault.measured:.2g} {fault.unit} (limit {fault.limit:.2g}): "

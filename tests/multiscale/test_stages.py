@@ -1,10 +1,13 @@
 """The chain from a trajectory of known truth to the voltage."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import xarray as xr
 from scipy.constants import Avogadro, Boltzmann, elementary_charge, gas_constant
 
+from atomistic.potentials import certificate
 from atomistic.schema import TRANSPORT
 from continuum.schema import DISCHARGE
 from couplers.contract import check
@@ -118,6 +121,8 @@ def test_run_stores_every_stage_and_recomputes_from_what_changed(
         runs.append("simulate")
         return simulated.copy(deep=True)
 
+    # the certificate itself is tested beside it; here one property stands for all
+    monkeypatch.setattr(certificate, "certify", partial(certificate.certify, only=["rotation"]))
     monkeypatch.setattr(stages, "simulate", dynamics)
     study = vary(case, {"output.folder": str(tmp_path), "cell.draws": 2, "cell.c_rates": (1.0,)})
 
@@ -129,22 +134,25 @@ def test_run_stores_every_stage_and_recomputes_from_what_changed(
         )
         return {stage: text.startswith("reused") for stage, text in said.items()}
 
-    fresh = dict.fromkeys(("simulate", "measure", "conduct", "discharge"), False)
+    fresh = dict.fromkeys(("certify", "simulate", "measure", "conduct", "discharge"), False)
     assert seen(study) == fresh
     assert seen(study) == dict.fromkeys(fresh, True)
     assert seen(vary(study, {"dynamics.workers": 1})) == dict.fromkeys(fresh, True)
     assert seen(vary(study, {"slab.thickness_m": 1e-5})) == {
-        "simulate": True, "measure": True, "conduct": False, "discharge": True,
+        "certify": True, "simulate": True, "measure": True, "conduct": False, "discharge": True,
     }  # fmt: skip
-    assert seen(vary(study, {"transport.seed": 5})) == fresh | {"simulate": True}
+    assert seen(vary(study, {"transport.seed": 5})) == fresh | {"certify": True, "simulate": True}
     assert runs == ["simulate"]
     with xr.open_datatree(tmp_path / "result.nc") as plain:
-        assert {"transport", "lattice", "cell", "continuum"} <= set(plain.children)
+        assert {"certificate", "transport", "lattice", "cell", "continuum"} <= set(plain.children)
         provenance = store.provenance(plain)
     assert set(provenance["stages"]) == set(fresh)
     assert provenance["case"]["transport"]["seed"] == 5
     assert {len(about["sha256"]) for about in provenance["potentials"].values()} == {64}
-    assert provenance["potentials"]["argyrodite-pbe"]["teacher"] == "sevennet-0"
+    about = provenance["potentials"]["argyrodite-pbe"]
+    assert about["teacher"] == "sevennet-0"
+    assert about["sound"] is True
+    assert "holds 1 of 1 properties" in about["certificate"]
 
 
 def test_inputs_are_left_as_they_were(case, simulated, measured):
