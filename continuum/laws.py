@@ -59,6 +59,51 @@ def _landesfeind_diffusivity(
     return p1 * exp(p2 * x + p3 / T + p4 * x / T)
 
 
+# powers of sqrt(c) and of the reduced temperature that the forms of a liquid hold
+SALT_POWERS, HEAT_POWERS = 6, 4
+SERIES = tuple(f"a{k}{j}" for j in range(HEAT_POWERS) for k in range(SALT_POWERS))
+
+
+def _series(coefficients: tuple[Any, ...], root: Any, T: Any) -> Any:
+    """Sum of a_kj root^k theta^j, by Horner's rule in both."""
+    reference, vanishing, *terms = coefficients
+    theta = (reference - vanishing) / (T - vanishing) - 1
+    total: Any = None
+    for j in reversed(range(HEAT_POWERS)):
+        row: Any = None
+        for a in reversed(terms[j * SALT_POWERS : (j + 1) * SALT_POWERS]):
+            row = a if row is None else row * root + a
+        total = row if total is None else total * theta + row
+    return total
+
+
+def _liquid_conductivity(
+    coefficients: tuple[Any, ...], c: Any, T: Any, exp: Callable[[Any], Any]
+) -> Any:
+    x = c / 1000
+    return x * exp(_series(coefficients, x**0.5, T))
+
+
+def _liquid_diffusivity(
+    coefficients: tuple[Any, ...], c: Any, T: Any, exp: Callable[[Any], Any]
+) -> Any:
+    return exp(_series(coefficients, (c / 1000) ** 0.5, T))
+
+
+def _liquid_transference_number(
+    coefficients: tuple[Any, ...], c: Any, T: Any, exp: Callable[[Any], Any]
+) -> Any:
+    return 1 - exp(_series(coefficients, (c / 1000) ** 0.5, T))
+
+
+def _liquid_thermodynamic_factor(
+    coefficients: tuple[Any, ...], c: Any, T: Any, exp: Callable[[Any], Any]
+) -> Any:
+    screening, *rest = coefficients
+    root = (c / 1000) ** 0.5
+    return exp(_series(tuple(rest), root, T) * root / (root + screening))
+
+
 # form: (names of the coefficients, function)
 FORMS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
     "constant": (("value",), _constant),
@@ -73,6 +118,22 @@ FORMS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
         _landesfeind_conductivity,
     ),
     "landesfeind diffusivity": (("p1", "p2", "p3", "p4"), _landesfeind_diffusivity),
+    "liquid conductivity": (
+        ("reference_temperature", "vanishing_temperature", *SERIES),
+        _liquid_conductivity,
+    ),
+    "liquid diffusivity": (
+        ("reference_temperature", "vanishing_temperature", *SERIES),
+        _liquid_diffusivity,
+    ),
+    "liquid transference number": (
+        ("reference_temperature", "vanishing_temperature", *SERIES),
+        _liquid_transference_number,
+    ),
+    "liquid thermodynamic factor": (
+        ("screening", "reference_temperature", "vanishing_temperature", *SERIES),
+        _liquid_thermodynamic_factor,
+    ),
 }
 
 
@@ -92,10 +153,25 @@ class Law:
                                  [1 + p_3 \sqrt x + p_4 (1 + p_5 \theta)\, x]\,
                                  / (1 + p_6 \theta x^4)`
     landesfeind diffusivity      :math:`p_1 \exp(p_2 x + p_3/T + p_4 x/T)`
+    liquid conductivity          :math:`x\, e^{S}`
+    liquid diffusivity           :math:`e^{S}`
+    liquid transference number   :math:`1 - e^{S}`
+    liquid thermodynamic factor  :math:`\exp[S \sqrt x / (\sqrt x + \xi)]`
     ============================ =====================================================
 
     with :math:`x = c` / (1000 mol m-3), :math:`\theta = \exp(1000\,\mathrm{K}/T)` and :math:`T`
-    in K; the last two forms and the use of the cubic one are those of Landesfeind and Gasteiger.
+    in K; the two forms named after Landesfeind and the use of the cubic one are those of
+    Landesfeind and Gasteiger. The four liquid forms share the series
+
+    .. math::
+        S(c, T) = \sum_{k=0}^{5} \sum_{j=0}^{3} a_{kj}\, x^{k/2} \tau^j, \qquad
+        \tau = \frac{T_r - T_0}{T - T_0} - 1,
+
+    Arrhenius at :math:`T_0 = 0`, Vogel, Fulcher and Tammann above. Whatever their coefficients,
+    conductivity, diffusivity and thermodynamic factor are positive, the transference number is
+    below 1 and free to be negative, and as :math:`c \to 0` the conductivity vanishes as c, the
+    diffusivity stays finite and the thermodynamic factor goes to 1, all with the
+    :math:`\sqrt c` of Debye, Hückel and Onsager.
 
     Parameters
     ----------
@@ -103,8 +179,10 @@ class Law:
         One of the forms above.
     coefficients : tuple
         Coefficients in the form's order: :math:`y_0` (in `units`), :math:`E` (J mol-1),
-        :math:`T_0` (K); :math:`p_1, p_2, \dots` so that :math:`y` has `units`. Numbers, or symbols
-        of the library that evaluates the law.
+        :math:`T_0` (K); :math:`p_1, p_2, \dots` so that :math:`y` has `units`; for a liquid
+        :math:`\xi` (1, thermodynamic factor only), :math:`T_r` and :math:`T_0` (K) and
+        :math:`a_{00}, a_{10}, \dots, a_{53}` (1, logarithms of SI). Numbers, or symbols of the
+        library that evaluates the law.
     units : str
         Units of :math:`y`, SI.
     concentration_window : tuple of float

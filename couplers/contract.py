@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from math import gcd
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy.constants import Avogadro
 
 from continuum.inputs import FARADAY
 
 IDENTITY_TOLERANCE = 1e-6
+CONCENTRATION_TOLERANCE = 1e-2  # a box that breathes has its density as a mean
 
 
 class ContractError(ValueError):
@@ -34,19 +37,21 @@ def check(dataset: xr.Dataset, schema: Mapping[str, Any]) -> xr.Dataset:
       spelt exactly so;
     * its values are finite and above the bound ``above``. A nan is allowed where the schema
       says ``missing: True``, and in estimates of conditions whose `diffusive` is False: for that
-      species where the estimate has the dim ``species``, for any species otherwise;
+      species where the estimate belongs to one, for any species otherwise (also in a matrix over
+      ``species`` and ``partner``);
     * an ``estimate`` ``x`` has ``x_std``: same dims and units, positive or nan, never 0;
     * ``x_draw``, if there, has the dims of ``x`` and ``draw``, and keeps the same bounds.
 
     Convention words in ``attrs`` must be there with an allowed value (any text where the schema
     says None), and attrs are flat text or numbers. A variable that the schema does not know is
-    left alone, unless its name is close to one that is absent. Where `onsager` is there, so must
-    be the identity
+    left alone, unless its name is close to one that is absent. Where `onsager` :math:`L_{ij}` is
+    there, it must be symmetric and without a negative eigenvalue (the second law), and with
+    `conductivity` :math:`\kappa` and `charge_number` :math:`z_i` it must keep the identity
 
     .. math:: \kappa = F^2 \sum_{ij} z_i z_j L_{ij}
 
-    to a relative 1e-6, with `conductivity` :math:`\kappa`, `charge_number` :math:`z_i` and
-    `onsager` :math:`L_{ij}`.
+    all to a relative 1e-6, in the draws as well. Where there are two ions, `salt_concentration`
+    must be that of `number_density`, to 1 %.
 
     Parameters
     ----------
@@ -88,7 +93,9 @@ def check(dataset: xr.Dataset, schema: Mapping[str, Any]) -> xr.Dataset:
             for fault in _faults_of_variable(dataset, name, rule)
         ),
         *_faults_of_attrs(dataset, schema["attrs"]),
+        *_faults_of_matrix(dataset),
         *_faults_of_conductivity(dataset),
+        *_faults_of_concentration(dataset),
     ]
     if faults:
         raise ContractError(schema["name"], tuple(faults))
@@ -180,7 +187,8 @@ def _faults_of_values(
     allowed = variable.isnull() & bool(rule.get("missing"))
     if shaped and rule.get("estimate") and "diffusive" in dataset.variables:
         settled = dataset["diffusive"].astype(bool)
-        if "species" not in rule["dims"] and "species" in settled.dims:
+        own = "species" in rule["dims"] and "partner" not in rule["dims"]
+        if not own and "species" in settled.dims:
             settled = settled.all("species")
         if set(settled.dims) <= set(variable.dims):
             allowed = allowed | (variable.isnull() & ~settled)
@@ -218,6 +226,39 @@ def _faults_of_attrs(
             )
 
 
+def _matrix(dataset: xr.Dataset, name: str) -> np.ndarray | None:
+    """A square matrix over species and partner, these two last; None if it is none."""
+    if name not in dataset.variables or not {"species", "partner"} <= set(dataset[name].dims):
+        return None
+    matrix = dataset[name].transpose(..., "species", "partner").values
+    square = matrix.shape[-1] == matrix.shape[-2]
+    return matrix if square and np.issubdtype(matrix.dtype, np.number) else None
+
+
+def _faults_of_matrix(dataset: xr.Dataset) -> Iterator[str]:
+    for name in ("onsager", "onsager_draw"):
+        matrix = _matrix(dataset, name)
+        if matrix is None:
+            continue
+        matrix = matrix[np.isfinite(matrix).all((-1, -2))]
+        scale = np.abs(matrix).max((-1, -2), initial=0.0)
+        lopsided = np.abs(matrix - np.swapaxes(matrix, -1, -2)).max((-1, -2), initial=0.0)
+        wrong = int((lopsided > IDENTITY_TOLERANCE * scale).sum())
+        if wrong:
+            yield (
+                f"{name} has {wrong} of {len(matrix)} matrices that are not symmetric, which "
+                "Onsager's relations ask for."
+            )
+            continue
+        lowest = np.linalg.eigvalsh(matrix).min(-1, initial=0.0)
+        wrong = int((lowest < -IDENTITY_TOLERANCE * scale).sum())
+        if wrong:
+            yield (
+                f"{name} has {wrong} of {len(matrix)} matrices with a negative eigenvalue, so that "
+                "a gradient could drive its own flux backwards; expected none below 0."
+            )
+
+
 def _faults_of_conductivity(dataset: xr.Dataset) -> Iterator[str]:
     if not {"onsager", "conductivity", "charge_number"} <= set(dataset.variables):
         return
@@ -228,13 +269,48 @@ def _faults_of_conductivity(dataset: xr.Dataset) -> Iterator[str]:
         yield "onsager has different numbers of species and partners."
         return
     weight = xr.DataArray(np.outer(charge, charge), dims=("species", "partner"))
-    plain = onsager.drop_vars(["species", "partner"], errors="ignore")
-    expected = FARADAY**2 * (weight * plain).sum(("species", "partner"), skipna=False)
-    given = dataset["conductivity"]
-    wrong = abs(given - expected) > IDENTITY_TOLERANCE * abs(given)
-    for index in np.flatnonzero(wrong.values):
+    for tail in ("", "_draw"):
+        if not {f"onsager{tail}", f"conductivity{tail}"} <= set(dataset.variables):
+            continue
+        plain = dataset[f"onsager{tail}"].drop_vars(["species", "partner"], errors="ignore")
+        given = dataset[f"conductivity{tail}"]
+        if not {"species", "partner"} <= set(plain.dims) or given.dims[:1] != ("condition",):
+            continue
+        expected = FARADAY**2 * (weight * plain).sum(("species", "partner"), skipna=False)
+        expected = expected.transpose(*given.dims, missing_dims="ignore")
+        if expected.shape != given.shape:
+            continue
+        wrong = (abs(given - expected) > IDENTITY_TOLERANCE * abs(given)).values
+        wrong = wrong.reshape(len(wrong), -1)
+        for index in np.flatnonzero(wrong.any(axis=1)):
+            at = int(np.argmax(wrong[index]))
+            said, right = (one.values[index].flat[at] for one in (given, expected))
+            where = f"condition {index}" + (f", draw {at}" if tail else "")
+            yield (
+                f"conductivity{tail} is {said:.7g} S m-1 at {where}, but "
+                f"F^2 sum z_i z_j L_ij is {right:.7g} S m-1; is onsager in "
+                "mol2 J-1 m-1 s-1, and charge_number in elementary charges?"
+            )
+
+
+def _faults_of_concentration(dataset: xr.Dataset) -> Iterator[str]:
+    names = ("salt_concentration", "number_density", "charge_number")
+    if not set(names) <= set(dataset.variables):
+        return
+    given, density, charge = (dataset[name] for name in names)
+    plain = given.dims == ("condition",) and set(density.dims) == {"condition", "species"}
+    numbers = charge.values
+    if not plain or charge.dims != ("species",) or len(numbers) != 2:
+        return
+    if not all(float(z).is_integer() for z in numbers) or not numbers.min() < 0 < numbers.max():
+        return
+    plus, minus = int(numbers.max()), -int(numbers.min())
+    ions = density.transpose("condition", "species").values[:, int(np.argmax(numbers))]
+    expected = ions / Avogadro / (minus // gcd(plus, minus))
+    for index in np.flatnonzero(
+        np.abs(given.values - expected) > CONCENTRATION_TOLERANCE * np.abs(expected)
+    ):
         yield (
-            f"conductivity is {given.values.flat[index]:.7g} S m-1 at condition {index}, but "
-            f"F^2 sum z_i z_j L_ij is {expected.values.flat[index]:.7g} S m-1; is onsager in "
-            "mol2 J-1 m-1 s-1, and charge_number in elementary charges?"
+            f"salt_concentration is {given.values[index]:.6g} mol m-3 at condition {index}, but "
+            f"the number density of the cations is that of {expected[index]:.6g} mol m-3."
         )

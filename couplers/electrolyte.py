@@ -10,6 +10,8 @@ from atomistic.schema import TRANSPORT
 from continuum.inputs import FARADAY, Electrolyte
 from continuum.laws import Law
 from couplers.contract import check
+from couplers.fits import laws_of
+from couplers.liquid import liquid_electrolyte
 
 
 def single_ion_electrolyte(
@@ -132,5 +134,60 @@ def single_ion_electrolyte(
         concentration=concentration,
         temperature=temperature,
         single_ion=True,
+        name=name,
+    )
+
+
+def binary_electrolyte(
+    laws: xr.Dataset,
+    *,
+    concentration: float,
+    temperature: float,
+    draw: int | None = None,
+    complete_from: Electrolyte | None = None,
+    name: str = "liquid electrolyte",
+) -> Electrolyte:
+    """Make a liquid electrolyte of the Laws that `couplers.fits.fit_laws` found, whole or not.
+
+    The way of a liquid is `newman` (frames and definitions), `fit_laws` (Laws with a posterior),
+    and this. All draws have Laws of the same forms, so that one discretised cell model serves them
+    all (`couplers.battery.parameter_values` with ``as_inputs``).
+
+    Parameters
+    ----------
+    laws : xarray.Dataset
+        What `fit_laws` returned.
+    concentration : float
+        Salt concentration (mol m-3).
+    temperature : float
+        Operating temperature (K).
+    draw : int, optional
+        Posterior draw, the same in every law; the forms of highest evidence if not given.
+    complete_from : Electrolyte, optional
+        A complete liquid, such as `couplers.liquid.landesfeind_ec_emc`, that lends the laws that
+        were not fitted. The name of the result then says which.
+    name : str
+        What the fitted laws describe.
+
+    Returns
+    -------
+    Electrolyte
+        Its Laws know the (c, T) window of the conditions that they were fitted on.
+
+    Raises
+    ------
+    ValueError
+        If the draw does not exist; or lists every fault that
+        `couplers.liquid.liquid_electrolyte` finds: a partial set without a lender above all.
+    """
+    if draw is not None and not 0 <= draw < laws.sizes["draw"]:
+        raise ValueError(
+            f"Electrolyte {name!r}: draw is {draw}, but the posterior holds {laws.sizes['draw']}."
+        )
+    return liquid_electrolyte(
+        laws_of(laws, draw=draw),
+        concentration=concentration,
+        temperature=temperature,
+        complete_from=complete_from,
         name=name,
     )

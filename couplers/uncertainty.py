@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
+
+from couplers.evidence import posterior
+from couplers.fits import predictors, weighed
 
 
 def budget(
@@ -220,6 +224,113 @@ def worth_lengthening(
             "advice": f"Run {heat[best]:g} K longer: {factor:g} times its length takes the "
             f"relative error at {temperature:g} K from {100 * now:.0f} to "
             f"{100 * longer[best]:.0f} %.",
+        },
+    )
+
+
+def worth_lengthening_liquid(
+    properties: xr.Dataset, laws: xr.Dataset, values: xr.DataArray, *, factor: float = 2.0
+) -> xr.Dataset:
+    r"""Say which condition of a liquid to simulate longer for a better final quantity.
+
+    The quantity y of each draw, a voltage say, is linear in where the draw's Laws lie,
+
+    .. math:: y \approx \bar y + h^T \eta, \qquad z = X (\hat\beta + A \eta), \qquad
+              s = |h|, \qquad A A^T = (X^T C^{-1} X)^{-1},
+
+    with what the Laws are linear in, z, at the measured conditions, the coefficients
+    :math:`\hat\beta` of the forms of highest evidence and the covariance C of the conditions. h is
+    found by least squares over the draws. The error s is computed again with C divided by `factor`
+    for one condition at a time, as a run longer by that factor would do to all four properties.
+    Draws of several members count within a member: longer runs do nothing about the difference
+    between potentials.
+
+    Parameters
+    ----------
+    properties : xarray.Dataset
+        NEWMAN that the Laws were fitted on.
+    laws : xarray.Dataset
+        What `couplers.fits.fit_laws` made of it.
+    values : xarray.DataArray
+        Final quantity (its own unit, in `units`), dim ``draw``: one value for each draw of `laws`
+        in their order, nan where it failed. A property at one point, as
+        `couplers.fits.evaluate` gives it, will do.
+    factor : float
+        How many times longer (1), above 1.
+
+    Returns
+    -------
+    xarray.Dataset
+        `standard_deviation` (unit of `values`) from sampling now; for each ``condition`` its
+        `salt_concentration` (mol m-3), `temperature` (K) and `standard_deviation_if_longer`;
+        `explained` (1), the share of the variance of the draws that is linear in the Laws; the
+        attribute `advice`.
+
+    Raises
+    ------
+    ValueError
+        Lists every fault: another number of draws than the Laws have, fewer than twice as many
+        draws as coefficients, no units, a factor not above 1.
+    """
+    faults = []
+    if values.dims != ("draw",) or values.sizes["draw"] != laws.sizes["draw"]:
+        faults.append(
+            f"the values have the shape {dict(values.sizes)}, expected one for each of the "
+            f"{laws.sizes['draw']} draws of the laws"
+        )
+    if not values.attrs.get("units"):
+        faults.append("the values have no units; set the attribute")
+    if not (np.isfinite(factor) and factor > 1):
+        faults.append(f"factor is {factor}, but must be above 1")
+    whole, _ = weighed(properties)
+    shapes = [forms[0] for forms in whole.shapes]
+    beta, root = posterior(whole, shapes)
+    used = np.isfinite(values.values)
+    if not faults and used.sum() < 2 * len(beta):
+        faults.append(
+            f"{int(used.sum())} draws have a value, but the laws have {len(beta)} coefficients; "
+            "give twice as many at least"
+        )
+    if faults:
+        raise ValueError("Worth lengthening: " + "; ".join(faults) + ".")
+
+    z = predictors(laws, whole.c, whole.T)[used]
+    lower = np.linalg.cholesky(whole.covariance)
+    basis = np.linalg.solve(lower, whole.design(shapes) @ root).reshape(-1, len(beta))
+    away = np.linalg.solve(lower, z[..., None])[..., 0].reshape(len(z), -1)
+    eta = away @ basis  # the columns of the basis are orthonormal
+    y = values.values[used]
+    member = laws["member"].values[used].astype(str)
+    for name in np.unique(member):
+        mine = member == name
+        eta[mine] -= eta[mine].mean(0)
+        y = np.where(mine, y - y[mine].mean(), y)
+    h = np.linalg.lstsq(eta, y, rcond=None)[0]
+    gradient = np.linalg.solve(root.T, h)
+
+    def error(covariance: np.ndarray) -> float:
+        other = posterior(replace(whole, covariance=covariance), shapes)[1]
+        return float(np.linalg.norm(other.T @ gradient))
+
+    longer = np.empty(len(whole.c))
+    for condition in range(len(longer)):
+        covariance = whole.covariance.copy()
+        covariance[condition] /= factor
+        longer[condition] = error(covariance)
+    now, best = error(whole.covariance), int(np.argmin(longer))
+    units = values.attrs["units"]
+    said = "" if units == "1" else f" {units}"
+    return xr.Dataset(
+        {
+            "temperature": ("condition", whole.T, {"units": "K"}),
+            "salt_concentration": ("condition", whole.c, {"units": "mol m-3"}),
+            "standard_deviation": ((), now, {"units": units}),
+            "standard_deviation_if_longer": ("condition", longer, {"units": units}),
+            "explained": ((), float(1 - np.var(y - eta @ h) / np.var(y)), {"units": "1"}),
+        },
+        attrs={
+            "advice": f"Run {whole.c[best]:g} mol m-3 at {whole.T[best]:g} K longer: {factor:g} "
+            f"times its length takes the error from {now:.3g} to {longer[best]:.3g}{said}."
         },
     )
 

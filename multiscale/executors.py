@@ -8,7 +8,7 @@ import queue
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,32 +62,99 @@ def spread(
 
     context = multiprocessing.get_context("spawn")
     messages, stop = context.Queue(), context.Event()
-    kept = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # read by libraries as a worker starts
-    try:
-        with ProcessPoolExecutor(
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(
             min(workers, len(arguments)),
             mp_context=context,
             initializer=_start,
             initargs=(messages, stop),
-        ) as pool:
-            futures: list[Future] = [
-                pool.submit(_call, task, index, given) for index, given in enumerate(arguments)
-            ]
-            try:
-                pending = set(futures)
-                while pending:
-                    done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-                    _drain(messages, report)
-                    for future in done:
-                        future.result()
-                        # its last message may still be on the way
-                        report(futures.index(future), 1, 1, "")
-            except BaseException:  # one failed, or the user wants to stop: stop the others too
-                stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            return [future.result() for future in futures]
+        ) as pool,
+    ):
+        futures: list[Future] = [
+            pool.submit(_call, task, index, given) for index, given in enumerate(arguments)
+        ]
+        try:
+            pending = set(futures)
+            while pending:
+                done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+                _drain(messages, report)
+                for future in done:
+                    future.result()
+                    # its last message may still be on the way
+                    report(futures.index(future), 1, 1, "")
+        except BaseException:  # one failed, or the user wants to stop: stop the others too
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        return [future.result() for future in futures]
+
+
+@contextmanager
+def local(workers: int) -> Iterator[Executor]:
+    """Processes of this machine, each with one thread for its numerical libraries.
+
+    Parameters
+    ----------
+    workers : int
+        Number of processes (1).
+
+    Yields
+    ------
+    concurrent.futures.Executor
+        For `couplers.propagation.propagate` or any other code that knows the interface.
+
+    Raises
+    ------
+    ValueError
+        If there is no worker.
+    """
+    if workers < 1:
+        raise ValueError(f"There are {workers} workers; give at least 1.")
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_each(), ProcessPoolExecutor(workers, mp_context=context) as pool:
+        yield pool
+
+
+@contextmanager
+def dask(address: str) -> Iterator[Executor]:
+    """Workers of a Dask cluster, through the same interface as `local`.
+
+    Parameters
+    ----------
+    address : str
+        Address of the scheduler, such as ``"tcp://10.0.0.1:8786"``; its workers must have this
+        project and the versions of this machine.
+
+    Yields
+    ------
+    concurrent.futures.Executor
+
+    Raises
+    ------
+    ImportError
+        If ``distributed`` is not installed.
+    OSError
+        If no scheduler answers there.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ImportError(
+            "A Dask cluster needs the package distributed; install this project's extra 'cluster', "
+            "or use multiscale.executors.local."
+        ) from error
+    with Client(address) as client, client.get_executor() as pool:
+        yield pool
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Environment in which new processes start with one thread for each numerical library."""
+    kept = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))  # read by libraries as a worker starts
+    try:
+        yield
     finally:
         for name, value in kept.items():
             if value is None:

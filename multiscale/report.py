@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from couplers import uncertainty
 from multiscale import store
 from multiscale.quantities import QUANTITIES, READER_UNITS
 
@@ -256,9 +257,10 @@ def _cell_numbers(cell: xr.Dataset) -> Iterator[Number]:
         note = f"{ended} of {len(volts) - 1} draws had ended before"
         if not ended:
             note = f"the electrolyte moves it by {1e3 * volts[1:].std(ddof=1):.1f} mV (1 s.d.)"
-            parts = split(volts[1:], cell["member"].values[1:])
+            parts = _sources(volts[1:], cell["member"].values[1:], "V")
             if parts:
-                note += f": {1e3 * parts[0]:.1f} from sampling, {1e3 * parts[1]:.1f} from model"
+                shares = [f"{1e3 * value:.1f} from {name}" for name, value in parts.items()]
+                note += f": {', '.join(shares)}"
         yield Number(
             f"Voltage at half discharge, {rate:g}C",
             float(volts[0]),
@@ -301,7 +303,8 @@ def temperatures(tree: xr.DataTree) -> list[dict[str, Any]]:
 def budget(tree: xr.DataTree) -> dict[str, float]:
     """Split the variance of ln(conductivity) at the operating temperature by its source.
 
-    Sampling is what varies within one potential, model what varies between potentials.
+    Sampling is what varies within one potential; model is what varies between potentials beyond
+    what sampling alone would make of it (`couplers.uncertainty.budget`), and may be nothing.
 
     Parameters
     ----------
@@ -317,33 +320,26 @@ def budget(tree: xr.DataTree) -> dict[str, float]:
     handed = store.provenance(tree)["case"]["transport"]["hand_over"]
     line = tree[f"arrhenius/{handed}"].to_dataset()
     with np.errstate(invalid="ignore"):
-        parts = split(np.log(line[f"{handed}_draw"].values), line["member"].values)
-    return {} if not parts else {"sampling": np.exp(parts[0]), "model": np.exp(parts[1])}
+        draws = np.log(line[f"{handed}_draw"].values)
+    parts = _sources(draws, line["member"].values, "1")
+    return {name: float(np.exp(value)) for name, value in parts.items()}
 
 
-def split(values: np.ndarray, members: np.ndarray) -> tuple[float, float] | tuple[()]:
-    """Split the standard deviation of draws into that within and that between members.
-
-    Parameters
-    ----------
-    values : numpy.ndarray
-        Draws (any unit).
-    members : numpy.ndarray
-        Whose each draw is.
-
-    Returns
-    -------
-    tuple
-        Standard deviation within a member (sampling) and of the members' means (model), in the
-        unit of `values`; empty with a single member or where a value is missing.
-    """
-    names = list(dict.fromkeys(members.astype(str).tolist()))
-    if len(names) < 2 or not np.isfinite(values).all():
-        return ()
-    own = [values[members.astype(str) == name] for name in names]
-    within = np.sqrt(np.mean([part.var(ddof=1) for part in own]))
-    between = np.std([part.mean() for part in own], ddof=1)
-    return float(within), float(between)
+def _sources(values: np.ndarray, members: np.ndarray, units: str) -> dict[str, float]:
+    """Standard deviation from sampling and from model; empty if they cannot be told apart."""
+    found = uncertainty.budget(
+        xr.DataArray(
+            values,
+            dims="draw",
+            coords={"member": ("draw", members.astype(str))},
+            attrs={"units": units},
+        ),
+        labels={"model": "member"},
+    )
+    deviation = found["standard_deviation"]
+    if int(found["draws_failed"]) or bool(deviation.isnull().any()):
+        return {}
+    return {name: float(deviation.sel(source=name)) for name in ("sampling", "model")}
 
 
 def warnings(tree: xr.DataTree) -> list[str]:

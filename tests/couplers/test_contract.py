@@ -111,6 +111,95 @@ def test_nan_estimate_only_where_not_diffusive(diffusive: bool) -> None:
     assert len(error.value.faults) == 2
 
 
+def test_a_matrix_is_missing_as_a_whole_where_one_species_is_not_diffusive() -> None:
+    dataset = transport()
+    dataset["diffusive"][0, 1] = False
+    dataset["onsager"][0] = np.nan
+    dataset["conductivity"][0] = np.nan
+    check(dataset, TRANSPORT)
+    dataset["diffusive"][:] = True
+    with pytest.raises(ContractError, match="onsager has 9 of 18 values that are not finite"):
+        check(dataset, TRANSPORT)
+
+
+def with_draws(count: int = 4) -> xr.Dataset:
+    """The salt with draws of its matrix and conductivity that belong together."""
+    dataset = transport()
+    scale = np.linspace(0.8, 1.2, count)
+    for name in ("onsager", "conductivity"):
+        drawn = dataset[name].values[..., None] * scale
+        units = dataset[name].attrs
+        dataset[f"{name}_draw"] = ((*dataset[name].dims, "draw"), drawn, units)
+    return dataset
+
+
+def test_identity_holds_in_every_draw() -> None:
+    dataset = with_draws()
+    check(dataset, TRANSPORT)
+    dataset["conductivity_draw"][1, 2] *= 1.01
+    with pytest.raises(ContractError, match="conductivity_draw is .* at condition 1, draw 2, but"):
+        check(dataset, TRANSPORT)
+
+
+@pytest.mark.parametrize("name", ["onsager", "onsager_draw"])
+def test_a_matrix_that_is_not_positive_is_refused(name: str) -> None:
+    """Below 0 by a part in a million passes: that is rounding of a singular matrix of a melt."""
+    dataset = with_draws()
+    values = dataset[name].transpose(..., "species", "partner").values.copy()
+    low, vector = np.linalg.eigh(values[0] if name == "onsager" else values[0, 0])
+    for shift, passes in ((low[0] + 1e-9 * low[-1], True), (2 * low[0] + 1e-3 * low[-1], False)):
+        moved = dataset.copy(deep=True)
+        place = moved[name].transpose(..., "species", "partner").values
+        at = (0,) if name == "onsager" else (0, 0)
+        place[at] -= shift * np.outer(vector[:, 0], vector[:, 0])
+        moved = moved.drop_vars([one for one in moved if str(one).startswith("conductivity")])
+        faults = "" if passes else f"{name} has 1 of {values.size // 9} matrices with a negative"
+        try:
+            check(moved, TRANSPORT)
+            said = ""
+        except ContractError as error:
+            said = str(error)
+        assert faults in said
+        assert ("negative" in said) is not passes
+
+
+def test_a_matrix_that_is_not_symmetric_is_refused() -> None:
+    dataset = transport()
+    dataset["onsager"][1, 0, 2] *= 1.001
+    with pytest.raises(ContractError, match="onsager has 1 of 2 matrices that are not symmetric"):
+        check(dataset, TRANSPORT)
+
+
+@pytest.mark.parametrize(("anion", "ions"), [(-1.0, 1), (-2.0, 2)])
+def test_salt_concentration_is_that_of_the_ions(anion: float, ions: int) -> None:
+    """Moles per litre are a thousandth of it; a salt like Li2S has two cations."""
+    from scipy.constants import Avogadro
+
+    dataset = transport().isel(species=[0, 2], partner=[0, 2])
+    dataset = dataset.drop_vars(["onsager", "onsager_std"])
+    dataset["charge_number"][:] = [1.0, anion]
+    exact = dataset["number_density"].values[:, 0] / Avogadro / ions
+    for factor in (1.0, 1.005, 1e-3, 2.0):
+        dataset["salt_concentration"] = ("condition", factor * exact, {"units": "mol m-3"})
+        if abs(factor - 1) < 0.01:
+            check(dataset, TRANSPORT)
+        else:
+            with pytest.raises(ContractError, match="number density of the cations is that of"):
+                check(dataset, TRANSPORT)
+
+
+def test_a_negative_diffusivity_is_refused() -> None:
+    dataset = transport()
+    D = ("condition", [-1e-10, 1e-10], {"units": "m2 s-1"})
+    dataset = dataset.assign(salt_diffusivity=D, salt_diffusivity_std=dataset["conductivity_std"])
+    dataset["salt_diffusivity_std"].attrs["units"] = "m2 s-1"
+    with pytest.raises(ContractError) as error:
+        check(dataset, TRANSPORT)
+    assert error.value.faults == (
+        "salt_diffusivity has 1 of 2 values that are not above 0 m2 s-1.",
+    )
+
+
 def test_infinite_estimate_is_refused_even_where_not_diffusive() -> None:
     dataset = transport()
     dataset["diffusive"][:] = False
