@@ -18,6 +18,11 @@ from atomistic.observables.displacements import (
     species,
     walk,
 )
+from atomistic.observables.shared_motion import (
+    inflation,
+    low_frequency_power,
+    shared_fluctuation,
+)
 from atomistic.units import ANGSTROM, PICOSECOND
 
 LATEST_START = 0.3  # of the run: a later start leaves too little to fit
@@ -61,39 +66,6 @@ def line_weights(lags: np.ndarray) -> np.ndarray:
 def slope_weights(lags: np.ndarray) -> np.ndarray:
     """Return the weights of the slope alone (`line_weights`)."""
     return np.asarray(line_weights(lags)[0])
-
-
-def low_frequency_power(position: np.ndarray, ordinates: int) -> np.ndarray:
-    r"""Return the periodogram of the velocity of each particle, (replica, atom, frequency).
-
-    .. math:: I_i(k) = |\sum_n \Delta r_i(n) e^{-2\pi i k n/N}|^2, \qquad k = 1 \dots K
-    """
-    step = np.diff(position, axis=1)
-    frequency = np.arange(1, ordinates + 1)[:, None] * np.arange(step.shape[1]) / step.shape[1]
-    wave = np.exp(-2j * np.pi * frequency)
-    amplitude = np.einsum("kf,rfax->rakx", wave, step, optimize=True)
-    return (np.abs(amplitude) ** 2).sum(-1)
-
-
-def inflation(power: np.ndarray) -> tuple[float, int]:
-    r"""Return M/M_eff, how much correlation between particles inflates a variance, and its dof.
-
-    Neighbouring ordinates of a smooth spectrum differ by noise alone, so the variance of the
-    difference summed over particles, over the sum of the particles' own variances, is 1 when the
-    particles are independent, whatever their dynamics:
-
-    .. math:: \frac{M}{M_\mathrm{eff}} =
-              \frac{\langle (\sum_i \Delta I_i)^2 \rangle}{\langle \sum_i (\Delta I_i)^2 \rangle}
-
-    Parameters
-    ----------
-    power : numpy.ndarray
-        Periodograms, (replica, atom, frequency), an even number of frequencies.
-    """
-    pair = power[..., 1::2] - power[..., 0:-1:2]
-    together, apart = (pair.sum(1) ** 2).mean(), (pair**2).sum(1).mean()
-    factor = float(together / apart) if apart > 0 else 1.0  # 0 for atoms that never move
-    return max(1.0, factor), pair.shape[0] * pair.shape[2]
 
 
 @dataclass(frozen=True)
@@ -260,14 +232,15 @@ def estimate(
     **Start lag** :math:`t_0`: twice the first lag from which the slope agrees with the slope from
     every later start (`start_scan`), so that ballistic flight, rattling and motion inside cages
     are left out; b is the offset they leave. **Error**: the scatter of the same linear estimate
-    between particles, times M/M_eff (`inflation`), combined over replicas (`combine`); where every
-    start still bends, plus the change over the last doubling of the start. **Draws** are
-    log-normal about the line's D, positive and skewed as sums of squares are, less what slower
-    relaxation may still hold (`slow_excess`), so intervals of short runs reach further down than
-    up; its scale is a hop squared or ten times b, whichever is less, since particles that never
-    rattled or were caged have nothing that relaxes more slowly. **Refused**, with a sentence:
-    fewer than 30 hops of 2 Å, or an error above 35 %; a curve that bends by more than 30 % or
-    grows by less than b; a different pace in the two halves of the run.
+    between particles, times M/M_eff (the greater of `shared_motion.inflation` and
+    `shared_fluctuation`), combined over replicas (`combine`); where every start still bends, plus
+    the change over the last doubling of the start. **Draws** are log-normal about the line's D,
+    positive and skewed as sums of squares are, less what slower relaxation may still hold
+    (`slow_excess`), so intervals of short runs reach further down than up; its scale is a hop
+    squared or ten times b, whichever is less, since particles that never rattled or were caged
+    have nothing that relaxes more slowly. **Refused**, with a sentence: fewer than 30 hops of 2 Å,
+    or an error above 35 %; a curve that bends by more than 30 % or grows by less than b; a
+    different pace in the two halves of the run.
 
     Parameters
     ----------
@@ -295,7 +268,10 @@ def estimate(
     replicas, frames, atoms, _ = seen.track.shape
     power = low_frequency_power(seen.track, min(MOST_ORDINATES, 2 * (frames // 4)))
     candidates, scan, factors, taken = start_scan(msd, lags, power, seen.duration)
-    start, slope, (factor, freedom) = float(candidates[taken]), scan[taken], factors[taken]
+    start, slope = float(candidates[taken]), scan[taken]
+    step = min(max(1, round(start / seen.track_interval)), frames // 4)
+    together, independent = shared_fluctuation(seen.track, step)
+    factor, freedom = max((together, independent), factors[taken])
 
     axis = 1 if atoms > 1 else 0  # a lone atom scatters between replicas only
     scatter = ((slope - slope.mean(axis, keepdims=True)) ** 2).sum()

@@ -16,11 +16,14 @@ from atomistic.observables.displacements import (
 )
 from atomistic.observables.self_diffusion import (
     estimate,
-    inflation,
-    low_frequency_power,
     self_diffusivity,
     slope_weights,
     slow_excess,
+)
+from atomistic.observables.shared_motion import (
+    inflation,
+    low_frequency_power,
+    shared_fluctuation,
 )
 from atomistic.observables.transport import transport
 from atomistic.schema import TRANSPORT
@@ -172,6 +175,23 @@ def test_inflation_counts_what_particles_share():
     assert in_fours == pytest.approx(4.0, abs=0.8)
     sixes = inflation(low_frequency_power(clustered(rng, (40, 400, 12)), 32))[0]
     assert sixes == pytest.approx(1 + 5 * 0.3**2, abs=0.25)  # squares correlate as rho squared
+
+
+def test_what_makes_all_particles_faster_for_a_while_widens_the_error():
+    """A shared pace is in no difference of neighbouring ordinates, but in squares over origins."""
+    rng = np.random.default_rng(12)
+    steps = rng.standard_normal((60, 800, 20, 3))
+    pace = np.ones((60, 800))
+    for frame in range(1, 800):  # relaxes over 20 frames
+        pace[:, frame] = 1 + 0.95 * (pace[:, frame - 1] - 1) + 0.1 * rng.standard_normal(60)
+    alone = np.cumsum(steps, axis=1)
+    shared = np.cumsum(steps * np.sqrt(np.maximum(pace, 0.0))[:, :, None, None], axis=1)
+    assert shared_fluctuation(alone, 10)[0] == pytest.approx(1.0, abs=0.1)
+    factor, _ = shared_fluctuation(shared, 10)
+    square = np.square(shared[:, 10:] - shared[:, :-10]).sum(-1).mean(1)  # replica, atom
+    scatter = square.mean(1).var(ddof=1) / (square.var(ddof=1) / 20)
+    assert factor == pytest.approx(scatter, rel=0.4)  # what the replicas really scatter by
+    assert scatter > 5
 
 
 @pytest.mark.parametrize("together", [1, 2])
