@@ -1,0 +1,1 @@
+"""The residual corrector: what a porous-electrode model's voltage has and SPMe's lacks."""

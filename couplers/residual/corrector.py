@@ -1,0 +1,233 @@
+"""The corrector: an ensemble, a small network distilled from it, a band, and when to abstain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SHIPPED = Path(__file__).with_name("shipped")
+COVERAGE = 0.9
+Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What a corrector says at each sample (V); where `abstained` the correction is 0."""
+
+    voltage: np.ndarray
+    band: np.ndarray
+    abstained: np.ndarray
+    spread: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Corrector:
+    r"""Weights, scales and limits; arrays only, kept in one file.
+
+    The correction is :math:`\Delta V = u \sum_m \tilde d_m N_m(\tilde s, \tilde d)` with scaled
+    features :math:`\tilde s, \tilde d`, a voltage unit :math:`u` and a network :math:`N` of two
+    hidden layers of tanh. `student` is the small network that goes into a solver; `teachers` are
+    the ensemble.
+    """
+
+    static_mean: np.ndarray
+    static_scale: np.ndarray
+    active_scale: np.ndarray
+    unit: float  # V
+    student: Layers
+    teachers: tuple[Layers, ...]
+    lowest: np.ndarray  # of all features, static first: the box that was trained in
+    highest: np.ndarray
+    largest_spread: float  # V, of the ensemble, beyond which it abstains
+    floor: float  # V, added to the spread in quadrature
+    student_factor: float  # half width of the band in units of that
+    ensemble_factor: float
+    abstained_band: float  # V, where it abstains
+    memory_times: np.ndarray  # s
+    cell: str  # fingerprint of the cell
+    about: Mapping[str, Any]  # set, highest C-rate, data hash, versions, measured errors
+
+    @property
+    def size(self) -> int:
+        """Number of weights (1) of the student."""
+        return sum(matrix.size + bias.size for matrix, bias in self.student)
+
+    def outside(self, static: np.ndarray, active: np.ndarray) -> np.ndarray:
+        """Largest way out of the box, in units of its width (1); 0 inside."""
+        both = np.concatenate([static, active], axis=-1)
+        width = self.highest - self.lowest
+        over = np.maximum(both - self.highest, self.lowest - both) / width
+        # what is not a number is nowhere near the box
+        return np.where(np.isfinite(over), np.clip(over, 0.0, None), np.inf).max(axis=-1)
+
+    def correct(
+        self, static: np.ndarray, active: np.ndarray, *, network: str = "ensemble"
+    ) -> Correction:
+        """Correct samples, with the band of each, and abstain where it was not trained.
+
+        Parameters
+        ----------
+        static : numpy.ndarray
+            Static features (1), last dim as `couplers.residual.features.STATIC`.
+        active : numpy.ndarray
+            Active features (1), last dim as `couplers.residual.features.ACTIVE`.
+        network : str
+            ``"ensemble"``, its mean, or ``"student"``, as inside a solver.
+
+        Returns
+        -------
+        Correction
+            Arrays (V) with the other dims.
+
+        Raises
+        ------
+        ValueError
+            If the network is unknown.
+        """
+        if network not in ("ensemble", "student"):
+            raise ValueError(f"network is {network!r}, expected 'ensemble' or 'student'.")
+        s = np.clip((static - self.static_mean) / self.static_scale, -20, 20)
+        d = np.clip(active / self.active_scale, -50, 50)
+        student = self.unit * forward(self.student, s, d)
+        each = np.stack([self.unit * forward(layers, s, d) for layers in self.teachers])
+        spread = each.std(axis=0, ddof=1)
+        mean = each.mean(axis=0)
+        doubt = np.sqrt(self.floor**2 + spread**2 + (student - mean) ** 2)
+        with np.errstate(invalid="ignore"):
+            fine = (self.outside(static, active) <= 0) & (spread <= self.largest_spread)
+        chosen = student if network == "student" else mean
+        factor = self.student_factor if network == "student" else self.ensemble_factor
+        widened = np.maximum(self.abstained_band, factor * doubt)
+        return Correction(
+            voltage=np.where(fine, chosen, 0.0),
+            band=np.where(fine, factor * doubt, np.nan_to_num(widened, nan=self.abstained_band)),
+            abstained=~fine,
+            spread=spread,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write all of it to one ``.npz`` file of plain arrays."""
+        arrays: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "student":
+                arrays |= _flat("student", value)
+            elif field.name == "teachers":
+                for k, layers in enumerate(value):
+                    arrays |= _flat(f"teacher{k}", layers)
+            elif field.name == "about":
+                arrays["about"] = np.array(json.dumps(dict(value)))
+            else:
+                arrays[field.name] = np.asarray(value)
+        np.savez(Path(path), **arrays)
+
+
+def load(name: str | Path) -> Corrector:
+    """Load a corrector: a shipped one by the name of its parameter set, or a file.
+
+    Parameters
+    ----------
+    name : str or pathlib.Path
+        Such as ``"Chen2020"``, or the path of an ``.npz`` file that `Corrector.save` wrote.
+
+    Raises
+    ------
+    ValueError
+        If there is no such corrector, with the names of those that are shipped; or if the file
+        is none.
+    """
+    path = SHIPPED / f"{name}.npz" if not str(name).endswith(".npz") else Path(name)
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.npz"))) or "none"
+        raise ValueError(
+            f"There is no corrector {name!r}. Shipped are: {known}. Train one with "
+            "'multiscale train-corrector', or give the path of an .npz file."
+        )
+    with np.load(path) as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    lacking = {field.name for field in fields(Corrector)} - {"student", "teachers"} - set(arrays)
+    if lacking:
+        raise ValueError(f"{path} is no corrector: it lacks {', '.join(sorted(lacking))}.")
+    values: dict[str, Any] = {}
+    for field in fields(Corrector):
+        if field.name == "student":
+            values["student"] = _layers("student", arrays)
+        elif field.name == "teachers":
+            count = len({key.split(".")[0] for key in arrays if key.startswith("teacher")})
+            values["teachers"] = tuple(_layers(f"teacher{k}", arrays) for k in range(count))
+        elif field.name == "about":
+            values["about"] = json.loads(str(arrays["about"]))
+        else:
+            value = arrays[field.name]
+            values[field.name] = value if value.ndim else value.item()
+    return Corrector(**values)
+
+
+def forward(layers: Layers, static: np.ndarray, active: np.ndarray) -> np.ndarray:
+    """The correction in its unit (1), from scaled features; nan where one is."""
+    h = np.concatenate([static, active], axis=-1)
+    for matrix, bias in layers[:-1]:
+        h = np.tanh(h @ matrix.T + bias)
+    matrix, bias = layers[-1]
+    return ((h @ matrix.T + bias) * active).sum(axis=-1)
+
+
+def conformal(scores: Sequence[float] | np.ndarray, coverage: float = COVERAGE) -> float:
+    r"""The factor that covers a new profile with this probability.
+
+    The :math:`\lceil (n + 1) p \rceil`-th smallest of the `n` calibration profiles' scores; a
+    profile's score is the largest of its errors in units of the doubt, so that the band holds a
+    profile from its start to its end.
+
+    Parameters
+    ----------
+    scores : sequence of float
+        Scores (1) of the calibration profiles.
+    coverage : float
+        Probability (1).
+
+    Raises
+    ------
+    ValueError
+        If there are too few profiles for that coverage.
+
+    References
+    ----------
+    Vovk, Gammerman, Shafer, Algorithmic Learning in a Random World (2005)
+
+    Examples
+    --------
+    >>> conformal(range(1, 20), coverage=0.9)
+    18.0
+    """
+    ordered = np.sort(np.asarray(scores, dtype=float))
+    place = int(np.ceil((len(ordered) + 1) * coverage - 1e-9))
+    if place > len(ordered):
+        raise ValueError(
+            f"{len(ordered)} calibration profiles are too few for a coverage of {coverage:g}."
+        )
+    return float(ordered[place - 1])
+
+
+def _flat(name: str, layers: Layers) -> dict[str, np.ndarray]:
+    found = {}
+    for k, (matrix, bias) in enumerate(layers):
+        found[f"{name}.{k}.matrix"] = matrix.astype(np.float32)
+        found[f"{name}.{k}.bias"] = bias.astype(np.float32)
+    return found
+
+
+def _layers(name: str, arrays: Mapping[str, np.ndarray]) -> Layers:
+    count = sum(key.startswith(f"{name}.") for key in arrays) // 2
+    return tuple(
+        (
+            arrays[f"{name}.{k}.matrix"].astype(float),
+            arrays[f"{name}.{k}.bias"].astype(float),
+        )
+        for k in range(count)
+    )

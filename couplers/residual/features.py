@@ -1,0 +1,164 @@
+r"""What the corrector sees of an SPMe: dimensionless, and split into state and stimulus.
+
+The correction is :math:`\Delta V = \sum_m d_m N_m(s, d)`: a network :math:`N` of all features times
+those that vanish at rest. So it is zero at rest whatever the network's weights. The static
+features :math:`s` say where the cell stands: mean stoichiometries, slopes of the open-circuit
+potentials at the particles' surfaces, the electrolyte relative to the one of the parameter set.
+The active ones :math:`d` say how far it is from rest: the C-rate, surface less mean stoichiometry,
+salt concentrations less their value at rest, and memories of the C-rate,
+
+.. math:: \dot z_k = (C - z_k) / \tau_k
+
+at quarters and multiples of the electrolyte's own diffusion time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from couplers.residual.parameters import Cell
+
+SLOPE_STEP = 0.004  # in stoichiometry, of the finite difference that gives a slope
+SLOPE_SCALE = 0.2  # V, where the inverse sinh of a slope turns
+MEMORIES = (0.05, 0.2, 0.8, 3.2, 12.8)  # in diffusion times of the electrolyte
+STATIC = (
+    "negative_mean",
+    "positive_mean",
+    "negative_slope",
+    "positive_slope",
+    "log_diffusivity",
+    "log_conductivity",
+    "transference_number_shift",
+    "log_thermodynamic_factor",
+)
+ACTIVE = (
+    "c_rate",
+    "negative_gradient",
+    "positive_gradient",
+    "negative_salt",
+    "positive_salt",
+    "left_salt",
+    "right_salt",
+    *(f"memory_{k}" for k in range(len(MEMORIES))),
+)
+STATES = (
+    "negative_mean",
+    "positive_mean",
+    "negative_surface",
+    "positive_surface",
+    "negative_slope",
+    "positive_slope",
+    "negative_salt",
+    "positive_salt",
+    "left_salt",
+    "right_salt",
+)
+SCALES = {
+    "log_diffusivity": "diffusivity_scale",
+    "log_conductivity": "conductivity_scale",
+    "log_thermodynamic_factor": "thermodynamic_factor_scale",
+}
+
+
+def memory_times(cell: Cell) -> np.ndarray:
+    r"""Time constants (s) of the memories of a cell's current.
+
+    Multiples of the salt's diffusion time :math:`(\sum_k L_k \tau_k)^2 / (\pi^2 D)` through
+    layers of thickness :math:`L` and tortuosity :math:`\tau = \epsilon^{1 - b}`, at rest.
+    """
+    from couplers.residual.parameters import CONCENTRATIONS
+
+    diffusivity = np.interp(cell.concentration, CONCENTRATIONS, cell.diffusivity)
+    layers = (
+        (cell.negative.thickness, cell.negative.porosity, cell.negative.electrolyte_transport),
+        (cell.separator_thickness, cell.separator_porosity, cell.separator_transport),
+        (cell.positive.thickness, cell.positive.porosity, cell.positive.electrolyte_transport),
+    )
+    path = sum(thickness * np.sqrt(pores / through) for thickness, pores, through in layers)
+    return np.array(MEMORIES) * path**2 / (np.pi**2 * diffusivity)
+
+
+def remember(c_rate: np.ndarray, time: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Memories of a C-rate, exact where it is linear between the points of time.
+
+    Parameters
+    ----------
+    c_rate : numpy.ndarray
+        C-rate (1) with the dims (..., time).
+    time : numpy.ndarray
+        Points of time (s); the memories are empty at the first.
+    times : numpy.ndarray
+        Time constants (s).
+
+    Returns
+    -------
+    numpy.ndarray
+        The memories (1) with the dims (memory, ..., time).
+    """
+    kept = np.zeros((len(times), *c_rate.shape))
+    z = np.zeros((len(times), *c_rate.shape[:-1]))
+    shape = (-1, *([1] * (c_rate.ndim - 1)))
+    for k in range(1, len(time)):
+        ratio = (time[k] - time[k - 1]) / times
+        decay = np.exp(-ratio)
+        mean = np.where(ratio > 0, -np.expm1(-ratio) / np.where(ratio > 0, ratio, 1), 1.0)
+        z = (
+            decay.reshape(shape) * z
+            + (mean - decay).reshape(shape) * c_rate[..., k - 1]
+            + (1 - mean).reshape(shape) * c_rate[..., k]
+        )
+        kept[..., k] = z
+    return kept
+
+
+def assemble(
+    states: Mapping[str, Any],
+    c_rate: Any,
+    memories: Any,
+    electrolyte: Mapping[str, Any],
+    *,
+    log: Any = np.log,
+    arcsinh: Any = np.arcsinh,
+) -> tuple[list[Any], list[Any]]:
+    """Form the static and the active features from the states of an SPMe.
+
+    Parameters
+    ----------
+    states : mapping
+        The names of `STATES`: stoichiometries (1), slopes (V), concentrations relative to rest (1).
+        Arrays, or PyBaMM symbols with `log` and `arcsinh` to match.
+    c_rate : array
+        C-rate (1), discharge positive.
+    memories : sequence of array
+        `remember` of it, in the order of `MEMORIES`.
+    electrolyte : mapping
+        The electrolyte relative to the set's own (1), names as in `couplers.residual.layers`.
+    log, arcsinh : callable
+        The functions for that kind of array.
+
+    Returns
+    -------
+    static, active : list
+        In the order of `STATIC` and `ACTIVE`.
+    """
+    found: dict[str, Any] = {
+        "negative_mean": states["negative_mean"],
+        "positive_mean": states["positive_mean"],
+        "negative_slope": arcsinh(states["negative_slope"] / SLOPE_SCALE),
+        "positive_slope": arcsinh(states["positive_slope"] / SLOPE_SCALE),
+        "transference_number_shift": electrolyte["transference_number_shift"],
+        "c_rate": c_rate,
+        "negative_gradient": states["negative_surface"] - states["negative_mean"],
+        "positive_gradient": states["positive_surface"] - states["positive_mean"],
+    }
+    for name, scale in SCALES.items():
+        found[name] = log(electrolyte[scale])
+    for name in ("negative_salt", "positive_salt", "left_salt", "right_salt"):
+        found[name] = states[name] - 1
+    for k in range(len(MEMORIES)):
+        found[f"memory_{k}"] = memories[k]
+    return [found[name] for name in STATIC], [found[name] for name in ACTIVE]

@@ -1,0 +1,304 @@
+"""The corrector inside PyBaMM: an SPMe whose voltage, cut-offs and control are corrected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import casadi
+import numpy as np
+
+from continuum.cell import pybamm
+from couplers.residual.corrector import Corrector, load
+from couplers.residual.features import SLOPE_STEP, assemble
+
+SAME = 1e-3  # relative difference in which two cells are still one
+MEMORY = "Corrector memory {}"
+CORRECTION = "Voltage correction [V]"
+UNCORRECTED = "Uncorrected voltage [V]"
+INSIDE = "Corrector weight"
+GATE = 0.02  # of the box's width, over which the correction fades outside it
+MESH_POINTS = {"x_n": 20, "x_s": 10, "x_p": 20, "r_n": 24, "r_p": 24}
+MESH_STRETCH = 3.0
+
+
+def signature() -> dict[str, pybamm.Symbol]:
+    """What tells one cell from another, as PyBaMM symbols; a corrector keeps their numbers.
+
+    Of the electrolyte only how its properties fall with concentration: their size is a feature.
+    """
+    parameters = pybamm.LithiumIonParameters()
+    T = pybamm.Parameter("Ambient temperature [K]")
+    rest = pybamm.Parameter("Initial concentration in electrolyte [mol.m-3]")
+    found = {
+        name: pybamm.Parameter(name)
+        for name in (
+            "Nominal cell capacity [A.h]",
+            "Separator thickness [m]",
+            "Separator porosity",
+            "Ambient temperature [K]",
+            "Initial concentration in electrolyte [mol.m-3]",
+        )
+    }
+    for side, domain in (("Negative", parameters.n), ("Positive", parameters.p)):
+        for name in (
+            f"{side} electrode thickness [m]",
+            f"{side} electrode porosity",
+            f"{side} electrode active material volume fraction",
+            f"{side} electrode conductivity [S.m-1]",
+            f"{side} particle radius [m]",
+            f"Maximum concentration in {side.lower()} electrode [mol.m-3]",
+        ):
+            found[name] = pybamm.Parameter(name)
+        half = 0.5 * domain.prim.c_max
+        found[f"{side} particle diffusivity [m2.s-1]"] = domain.prim.D(half, T)
+        found[f"{side} electrode exchange-current density [A.m-2]"] = domain.prim.j0(rest, half, T)
+        for x in (0.3, 0.6):
+            found[f"{side} electrode OCP at {x} [V]"] = domain.prim.U(pybamm.Scalar(x), T)
+    for name, law in (
+        ("diffusivity", parameters.D_e),
+        ("conductivity", parameters.kappa_e),
+        ("thermodynamic factor", parameters.chi),
+    ):
+        for share in (0.4, 2.0):
+            found[f"electrolyte {name} at {share} of rest"] = law(share * rest, T) / law(rest, T)
+    return found
+
+
+def electrolyte_at_rest() -> dict[str, pybamm.Symbol]:
+    """Diffusivity, conductivity, transference number and thermodynamic factor, as symbols."""
+    parameters = pybamm.LithiumIonParameters()
+    T = pybamm.Parameter("Ambient temperature [K]")
+    rest = pybamm.Parameter("Initial concentration in electrolyte [mol.m-3]")
+    transference = parameters.t_plus(rest, T)
+    return {
+        "diffusivity": parameters.D_e(rest, T),
+        "conductivity": parameters.kappa_e(rest, T),
+        "transference_number": transference,
+        "thermodynamic_factor": parameters.chi(rest, T) / (2 * (1 - transference)),
+    }
+
+
+def numbers(
+    values: pybamm.ParameterValues, symbols: Mapping[str, pybamm.Symbol]
+) -> dict[str, float]:
+    """Evaluate symbols such as `signature` with parameter values."""
+    return {name: float(values.evaluate(symbol)) for name, symbol in symbols.items()}
+
+
+def described(values: pybamm.ParameterValues) -> dict[str, Any]:
+    """What a corrector must keep of the cell that it is trained for: goes into its `about`."""
+    return {
+        "signature": numbers(values, signature()),
+        "electrolyte": numbers(values, electrolyte_at_rest()),
+    }
+
+
+class CorrectedSPMe(pybamm.lithium_ion.SPMe):
+    """SPMe with the residual corrector, for ``pybamm.Simulation`` and experiments.
+
+    The memories of the current are states, the student network is one node of the graph, and
+    ``"Voltage [V]"``, ``"Terminal voltage [V]"``, both cut-offs and voltage or power control are
+    corrected. ``"Uncorrected voltage [V]"`` and ``"Voltage correction [V]"`` stand beside them.
+    ``"Corrector weight"`` is 1 inside the box of features that the network was trained in; the
+    correction fades to 0 outside it, and is 0 throughout for a cell of other measures. The
+    ensemble's spread is for `couplers.residual.after.correct`, after the solve.
+
+    Parameters
+    ----------
+    corrector : str, pathlib.Path or Corrector
+        A shipped corrector by the name of its parameter set, a file, or one in hand.
+    options : dict, optional
+        PyBaMM's options of the SPMe; the corrector was trained on the default ones.
+    name : str
+        Name of the model.
+
+    Raises
+    ------
+    ValueError
+        If there is no such corrector, or for options that it was not trained on.
+    """
+
+    def __init__(
+        self,
+        corrector: str | Path | Corrector = "Chen2020",
+        options: dict[str, Any] | None = None,
+        name: str = "Single Particle Model with electrolyte, corrected to P2D",
+    ) -> None:
+        chosen = corrector if isinstance(corrector, Corrector) else load(corrector)
+        super().__init__(options, name)
+        refused = [
+            f"{key} = {value!r}"
+            for key, value in (options or {}).items()
+            if value != pybamm.BatteryModelOptions({})[key]
+        ]
+        if refused:
+            raise ValueError(
+                f"The corrector was trained on SPMe with default options, not {', '.join(refused)}."
+            )
+        self.corrector = chosen
+        known = self.variables
+        rate = known["Current [A]"] / self.param.Q
+        memories = []
+        for k, tau in enumerate(chosen.memory_times):
+            memory = pybamm.Variable(MEMORY.format(k))
+            self.rhs[memory] = (rate - memory) / float(tau)
+            self.initial_conditions[memory] = pybamm.Scalar(0)
+            known[MEMORY.format(k)] = memory
+            memories.append(memory)
+        static, active = assemble(
+            self._states(),
+            rate,
+            memories,
+            _relative(chosen, electrolyte_at_rest()),
+            log=pybamm.log,
+            arcsinh=pybamm.arcsinh,
+        )
+        same: pybamm.Symbol = pybamm.Scalar(1)
+        for symbol, value in zip(signature().values(), _kept(chosen).values(), strict=True):
+            same = same * (abs(symbol - value) < SAME * abs(value))
+        weight = same * _Node(_gate(chosen), static + active, "corrector_weight")
+        correction = weight * _Node(_network(chosen), static + active, "residual_corrector")
+        voltage = known["Voltage [V]"]
+        known[INSIDE] = weight
+        known[CORRECTION] = correction
+        known[UNCORRECTED] = voltage
+        known["Voltage [V]"] = voltage + correction
+        known["Terminal voltage [V]"] = voltage + correction
+        cells = self.param.n_cells
+        known["Battery voltage [V]"] = (voltage + correction) * cells
+        cuts = {
+            "Minimum voltage [V]": voltage + correction - self.param.voltage_low_cut,
+            "Maximum voltage [V]": self.param.voltage_high_cut - voltage - correction,
+        }
+        self.events = [
+            pybamm.Event(event.name, cuts[event.name], event.event_type)
+            if event.name in cuts
+            else event
+            for event in list(self._events)
+        ]
+
+    def _states(self) -> dict[str, pybamm.Symbol]:
+        """The states of `couplers.residual.features` as symbols."""
+        known, rest = self.variables, self.param.c_e_init
+        T = known["X-averaged cell temperature [K]"]
+        negative = known["X-averaged negative particle surface stoichiometry"]
+        positive = known["X-averaged positive particle surface stoichiometry"]
+        return {
+            "negative_mean": known["Negative electrode stoichiometry"],
+            "positive_mean": known["Positive electrode stoichiometry"],
+            "negative_surface": negative,
+            "positive_surface": positive,
+            "negative_slope": _slope(self.param.n.prim.U, negative, T),
+            "positive_slope": _slope(self.param.p.prim.U, positive, T),
+            "negative_salt": known["X-averaged negative electrolyte concentration [mol.m-3]"]
+            / rest,
+            "positive_salt": known["X-averaged positive electrolyte concentration [mol.m-3]"]
+            / rest,
+            "left_salt": pybamm.boundary_value(
+                known["Negative electrolyte concentration [mol.m-3]"], "left"
+            )
+            / rest,
+            "right_salt": pybamm.boundary_value(
+                known["Positive electrolyte concentration [mol.m-3]"], "right"
+            )
+            / rest,
+        }
+
+    @property
+    def default_submesh_types(self) -> dict[str, Any]:
+        """PyBaMM's, with particles graded towards their surface."""
+        found = dict(super().default_submesh_types)
+        for domain in ("negative particle", "positive particle"):
+            found[domain] = pybamm.MeshGenerator(
+                pybamm.Exponential1DSubMesh, {"side": "right", "stretch": MESH_STRETCH}
+            )
+        return found
+
+    @property
+    def default_var_pts(self) -> dict[str, int]:
+        """PyBaMM's, with `MESH_POINTS`."""
+        return {**super().default_var_pts, **MESH_POINTS}
+
+    @property
+    def default_solver(self) -> pybamm.BaseSolver:
+        """IDAKLU."""
+        return pybamm.IDAKLUSolver()
+
+
+class _Node(pybamm.Function):
+    """A CasADi function of scalars as one node of PyBaMM's graph."""
+
+    __slots__ = ("function_of_scalars",)
+
+    def __init__(self, function: casadi.Function, children: list[pybamm.Symbol], name: str) -> None:
+        self.function_of_scalars = function
+        super().__init__(self._numbers, *children, name=name)
+
+    def _numbers(self, *arguments: np.ndarray) -> np.ndarray:
+        columns = np.broadcast_arrays(*[np.asarray(a, dtype=float).ravel() for a in arguments])
+        return np.array(self.function_of_scalars(np.stack(columns))).reshape(-1, 1)
+
+    def _casadi_evaluate(self, *converted: casadi.MX) -> casadi.MX:
+        return self.function_of_scalars(casadi.vertcat(*converted))
+
+    def _function_new_copy(self, children: list[pybamm.Symbol]) -> _Node:
+        return _Node(self.function_of_scalars, children, self.name)
+
+    def create_copy(
+        self,
+        new_children: list[pybamm.Symbol] | None = None,
+        perform_simplifications: bool = True,
+    ) -> _Node:
+        children = new_children or [child.new_copy() for child in self.children]
+        return _Node(self.function_of_scalars, children, self.name)
+
+
+def _network(corrector: Corrector) -> casadi.Function:
+    """The student as a CasADi function of all features, in V."""
+    count = len(corrector.lowest)
+    x = casadi.SX.sym("features", count)
+    first = len(corrector.static_mean)
+    offset = np.concatenate([corrector.static_mean, np.zeros(count - first)])
+    scale = np.concatenate([corrector.static_scale, corrector.active_scale])
+    scaled = (x - casadi.DM(offset)) / casadi.DM(scale)
+    h = scaled
+    for k, (matrix, bias) in enumerate(corrector.student):
+        h = casadi.mtimes(casadi.DM(matrix), h) + casadi.DM(bias)
+        if k < len(corrector.student) - 1:
+            h = casadi.tanh(h)
+    voltage = corrector.unit * casadi.dot(h, scaled[first:])
+    return casadi.Function("residual_corrector", [x], [voltage])
+
+
+def _gate(corrector: Corrector) -> casadi.Function:
+    """1 inside the box of features, fading to 0 outside."""
+    x = casadi.SX.sym("features", len(corrector.lowest))
+    width = casadi.DM(corrector.highest - corrector.lowest)
+    over = casadi.fmax(x - casadi.DM(corrector.highest), casadi.DM(corrector.lowest) - x) / width
+    out = casadi.sumsqr(casadi.fmax(over, 0)) / GATE**2
+    return casadi.Function("corrector_weight", [x], [casadi.exp(-out)])
+
+
+def _slope(
+    potential: Any, stoichiometry: pybamm.Symbol, temperature: pybamm.Symbol
+) -> pybamm.Symbol:
+    ahead = potential(stoichiometry + SLOPE_STEP, temperature)
+    behind = potential(stoichiometry - SLOPE_STEP, temperature)
+    return (ahead - behind) / (2 * SLOPE_STEP)
+
+
+def _relative(corrector: Corrector, at_rest: Mapping[str, Any]) -> dict[str, Any]:
+    """The electrolyte relative to the one of the corrector's set."""
+    own = corrector.about["electrolyte"]
+    found = {
+        f"{name}_scale": at_rest[name] / own[name]
+        for name in ("diffusivity", "conductivity", "thermodynamic_factor")
+    }
+    found["transference_number_shift"] = at_rest["transference_number"] - own["transference_number"]
+    return found
+
+
+def _kept(corrector: Corrector) -> Mapping[str, float]:
+    return corrector.about["signature"]

@@ -1,0 +1,296 @@
+"""A cell as plain numbers and tables, read once from a ``pybamm.ParameterValues``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq, nnls
+
+from continuum.cell import pybamm
+
+GAS_CONSTANT = float(pybamm.constants.R.value)
+FARADAY = float(pybamm.constants.F.value)
+CONCENTRATIONS = np.linspace(1.0, 8001.0, 8001)  # mol m-3, of the electrolyte's tables
+STOICHIOMETRIES = np.linspace(5e-5, 1 - 5e-5, 40001)
+EXACT_MODES = 6
+SHORTEST_TIME = 0.02  # s, what the particles' memories still resolve
+ROUNDING = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class Electrode:
+    """One porous electrode at one temperature; the arrays are tables or memories.
+
+    `memory_rates` (s-1) and `memory_weights` (1) are those of `particle_memories`.
+    """
+
+    thickness: float  # m
+    porosity: float
+    electrolyte_transport: float  # porosity ** Bruggeman coefficient
+    area_density: float  # m-1, of particle surface
+    conductivity: float  # S m-1, effective
+    particle_radius: float  # m
+    particle_diffusivity: float  # m2 s-1
+    maximum_concentration: float  # mol m-3
+    rate: float  # j0 = rate sqrt(c_e x (1 - x)), A m-2 (mol m-3)^-1/2
+    potential: np.ndarray  # V, on STOICHIOMETRIES
+    stoichiometry_empty: float
+    stoichiometry_full: float
+    memory_rates: np.ndarray
+    memory_weights: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A lithium-ion cell at one temperature, as the batched solvers read it."""
+
+    negative: Electrode
+    positive: Electrode
+    separator_thickness: float  # m
+    separator_porosity: float
+    separator_transport: float
+    area: float  # m2, of all electrode pairs in parallel
+    capacity: float  # A h
+    temperature: float  # K
+    concentration: float  # mol m-3, of the electrolyte at rest
+    transference_number: float
+    diffusivity: np.ndarray  # m2 s-1, on CONCENTRATIONS
+    conductivity: np.ndarray  # S m-1, on CONCENTRATIONS
+    thermodynamic_factor: np.ndarray  # on CONCENTRATIONS
+    lower_voltage: float  # V
+    upper_voltage: float  # V
+
+    @property
+    def thermal_voltage(self) -> float:
+        """RT/F (V)."""
+        return GAS_CONSTANT * self.temperature / FARADAY
+
+
+def read_cell(values: pybamm.ParameterValues, *, temperature: float | None = None) -> Cell:
+    r"""Read a cell from PyBaMM's parameters and check that the batched solvers can hold it.
+
+    Parameters
+    ----------
+    values : pybamm.ParameterValues
+        A complete set without inputs. PyBaMM's functions are evaluated as PyBaMM does.
+    temperature : float, optional
+        Temperature (K) of the cell, uniform and constant; the set's ambient one if not given.
+
+    Returns
+    -------
+    Cell
+        Numbers, and tables on `STOICHIOMETRIES` and `CONCENTRATIONS`.
+
+    Raises
+    ------
+    ValueError
+        Lists every fault: a solid diffusivity that depends on the stoichiometry, an
+        exchange-current density that is not proportional to
+        :math:`\sqrt{c_\mathrm{e} x (1 - x)}`, a transference number that depends on the
+        concentration, a contact resistance, something that is lacking.
+
+    Examples
+    --------
+    >>> cell = read_cell(pybamm.ParameterValues("Marquis2019"))
+    >>> round(cell.capacity, 4), cell.transference_number
+    (0.6806, 0.4)
+    """
+    parameters = pybamm.LithiumIonParameters()
+    faults: list[str] = []
+    try:
+        T = float(values["Ambient temperature [K]"] if temperature is None else temperature)
+        at_empty_and_full = pybamm.lithium_ion.get_min_max_stoichiometries(values)
+        x0, x100, y100, y0 = (float(value) for value in at_empty_and_full)
+        negative = _electrode(values, parameters.n, T, (x0, x100), faults)
+        positive = _electrode(values, parameters.p, T, (y0, y100), faults)
+        salt = pybamm.Array(CONCENTRATIONS[:, None])
+        diffusivity = _evaluated(values, parameters.D_e(salt, pybamm.Scalar(T)), salt.size)
+        conductivity = _evaluated(values, parameters.kappa_e(salt, pybamm.Scalar(T)), salt.size)
+        transference = _evaluated(values, parameters.t_plus(salt, pybamm.Scalar(T)), salt.size)
+        chi = _evaluated(values, parameters.chi(salt, pybamm.Scalar(T)), salt.size)
+        if np.ptp(transference) > ROUNDING:
+            faults.append("the transference number depends on the concentration")
+        contact = values.get("Contact resistance [Ohm]", 0)
+        if contact != 0:
+            faults.append(f"there is a contact resistance of {contact} ohm, expected 0")
+        in_series = values.get("Number of cells connected in series to make a battery", 1)
+        if in_series != 1:
+            faults.append(f"there are {in_series} cells in series, expected 1")
+        number = {
+            name: float(values[name])
+            for name in (
+                "Separator thickness [m]",
+                "Separator porosity",
+                "Separator Bruggeman coefficient (electrolyte)",
+                "Electrode height [m]",
+                "Electrode width [m]",
+                "Number of electrodes connected in parallel to make a cell",
+                "Nominal cell capacity [A.h]",
+                "Initial concentration in electrolyte [mol.m-3]",
+                "Lower voltage cut-off [V]",
+                "Upper voltage cut-off [V]",
+            )
+        }
+    except KeyError as error:
+        lacking = str(error.args[0]).split(" not found")[0]
+        raise ValueError(
+            f"These parameter values are no full lithium-ion cell: {lacking} is lacking."
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"These parameter values cannot be evaluated as they stand ({error}); inputs such as "
+            "'[input]' must be given their numbers first."
+        ) from error
+    if faults:
+        raise ValueError("The batched solvers cannot hold this cell: " + "; ".join(faults) + ".")
+    porosity = number["Separator porosity"]
+    return Cell(
+        negative=negative,
+        positive=positive,
+        separator_thickness=number["Separator thickness [m]"],
+        separator_porosity=porosity,
+        separator_transport=porosity ** number["Separator Bruggeman coefficient (electrolyte)"],
+        area=number["Electrode height [m]"]
+        * number["Electrode width [m]"]
+        * number["Number of electrodes connected in parallel to make a cell"],
+        capacity=number["Nominal cell capacity [A.h]"],
+        temperature=T,
+        concentration=number["Initial concentration in electrolyte [mol.m-3]"],
+        transference_number=float(transference[0]),
+        diffusivity=diffusivity,
+        conductivity=conductivity,
+        thermodynamic_factor=chi / (2 * (1 - transference)),
+        lower_voltage=number["Lower voltage cut-off [V]"],
+        upper_voltage=number["Upper voltage cut-off [V]"],
+    )
+
+
+def particle_memories(
+    radius: float, diffusivity: float, *, shortest_time: float = SHORTEST_TIME
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Rates and weights of the low-pass memories that make up a spherical particle.
+
+    .. math::
+        c_\mathrm{surf} = \bar c - \frac{R}{F D} \sum_k w_k m_k, \qquad
+        \dot m_k = r_k (j - m_k), \qquad \sum_k w_k = \tfrac15
+
+    The first six are the sphere's own modes, :math:`r_k = \lambda_k^2 D / R^2`,
+    :math:`w_k = 2 / \lambda_k^2` with :math:`\tan\lambda_k = \lambda_k`; the infinite rest is
+    stood for by rates evenly spread on a logarithmic axis, with weights that fit its response to a
+    step from `shortest_time` on.
+
+    Parameters
+    ----------
+    radius : float
+        Radius (m).
+    diffusivity : float
+        Diffusivity in the solid (m2 s-1).
+    shortest_time : float
+        Time (s) from which the step response is kept.
+
+    Returns
+    -------
+    rates, weights : numpy.ndarray
+        Rates (s-1), rising, and weights (1).
+
+    References
+    ----------
+    Crank, The Mathematics of Diffusion, 2nd ed. (1975), equation 6.46
+    """
+    count = 4000
+    roots = np.array(
+        [
+            brentq(lambda x: np.sin(x) - x * np.cos(x), k * np.pi + 1e-9, (k + 0.5) * np.pi)
+            for k in range(1, EXACT_MODES + 1)
+        ]
+    )
+    half = (np.arange(EXACT_MODES + 1, count) + 0.5) * np.pi
+    others = half - 1 / half - 2 / (3 * half**3)
+    weights = 2 / others**2
+    # what lies beyond is quicker than anything asked for
+    beyond = 0.2 - (2 / roots**2).sum() - weights.sum()
+    shortest = shortest_time * diffusivity / radius**2
+    times = np.geomspace(shortest, 3 / others[0] ** 2, 160)
+    if times[0] >= times[-1]:
+        lumped, shares = np.array([others[0] ** 2]), np.array([weights.sum() + beyond])
+    else:
+        rest = np.exp(-np.outer(times, others**2)) @ weights
+        count = max(3, round(4 * np.log10(times[-1] / times[0])))
+        lumped = np.geomspace(others[0] ** 2, 2 / shortest, count)
+        matrix = np.exp(-np.outer(times, lumped))
+        total = np.full((1, lumped.size), 30.0)
+        shares, _ = nnls(
+            np.vstack([matrix, total]),
+            np.concatenate([rest, 30.0 * np.array([weights.sum() + beyond])]),
+        )
+        lumped, shares = lumped[shares > 0], shares[shares > 0]
+        shares *= (weights.sum() + beyond) / shares.sum()
+    rates = np.concatenate([roots**2, lumped]) * diffusivity / radius**2
+    return rates, np.concatenate([2 / roots**2, shares])
+
+
+def _evaluated(
+    values: pybamm.ParameterValues, symbol: pybamm.Symbol | float, size: int
+) -> np.ndarray:
+    found = values.process_symbol(symbol) if isinstance(symbol, pybamm.Symbol) else symbol
+    number = found.evaluate() if isinstance(found, pybamm.Symbol) else found
+    return np.array(np.broadcast_to(np.ravel(np.asarray(number, dtype=float)), (size,)))
+
+
+def _electrode(
+    values: pybamm.ParameterValues,
+    domain: pybamm.DomainLithiumIonParameters,
+    temperature: float,
+    empty_and_full: tuple[float, float],
+    faults: list[str],
+) -> Electrode:
+    name = domain.domain.capitalize()
+    T = pybamm.Scalar(temperature)
+    maximum = float(values.evaluate(domain.prim.c_max))
+    radius = float(values[f"{name} particle radius [m]"])
+    few = np.linspace(0.02, 0.98, 9)
+    solid = _evaluated(values, domain.prim.D(pybamm.Array(few[:, None]) * maximum, T), 9)
+    if np.ptp(solid) > ROUNDING * solid.max():
+        faults.append(f"the {name.lower()} particle's diffusivity depends on the stoichiometry")
+    salt = np.array([50.0, 1000.0, 3000.0])
+    rate = np.array(
+        [
+            _evaluated(
+                values,
+                domain.prim.j0(
+                    pybamm.Array(np.full((9, 1), c)), pybamm.Array(few[:, None] * maximum), T
+                ),
+                9,
+            )
+            / np.sqrt(c * few * (1 - few))
+            for c in salt
+        ]
+    )
+    if np.ptp(rate) > ROUNDING * rate.max():
+        faults.append(
+            f"the {name.lower()} exchange-current density is not proportional to "
+            "sqrt(c_e x (1 - x))"
+        )
+    x = pybamm.Array(STOICHIOMETRIES[:, None])
+    porosity = float(values[f"{name} electrode porosity"])
+    rates, weights = particle_memories(radius, float(solid[0]))
+    fraction = float(values[f"{name} electrode active material volume fraction"])
+    return Electrode(
+        thickness=float(values[f"{name} electrode thickness [m]"]),
+        porosity=porosity,
+        electrolyte_transport=porosity
+        ** float(values[f"{name} electrode Bruggeman coefficient (electrolyte)"]),
+        area_density=3 * fraction / radius,
+        conductivity=float(values[f"{name} electrode conductivity [S.m-1]"])
+        * (1 - porosity) ** float(values[f"{name} electrode Bruggeman coefficient (electrode)"]),
+        particle_radius=radius,
+        particle_diffusivity=float(solid[0]),
+        maximum_concentration=maximum,
+        rate=float(rate.ravel()[0]),
+        potential=_evaluated(values, domain.prim.U(x, T), STOICHIOMETRIES.size),
+        stoichiometry_empty=empty_and_full[0],
+        stoichiometry_full=empty_and_full[1],
+        memory_rates=rates,
+        memory_weights=weights,
+    )

@@ -1,0 +1,161 @@
+"""A batched single-particle model with electrolyte (SPMe), PyBaMM's composite one, in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from couplers.residual.features import SLOPE_STEP
+from couplers.residual.layers import (
+    LOWEST_CONCENTRATION,
+    SURFACE_MARGIN,
+    Particles,
+    Salt,
+    Table,
+    electrolytes,
+    potentials,
+)
+from couplers.residual.p2d import POINTS, STRETCH
+from couplers.residual.parameters import CONCENTRATIONS, FARADAY, Cell
+
+
+class SPMe:
+    r"""State of a batch of cells; `advance` takes it over one step of time.
+
+    .. math::
+        V = U_p - U_n + \bar\eta_p - \bar\eta_n
+        + \chi \tfrac{RT}{F} (\overline{\ln c}_p - \overline{\ln c}_n)
+        - i \Bigl(\frac{L_n}{3\kappa_n} + \frac{L_s}{\kappa_s} + \frac{L_p}{3\kappa_p}\Bigr)
+        - \frac i3 \Bigl(\frac{L_n}{\sigma_n} + \frac{L_p}{\sigma_p}\Bigr)
+
+    with one particle in each electrode and the conductivity at the mean concentration.
+
+    References
+    ----------
+    Marquis et al., J. Electrochem. Soc. 166, A3693 (2019), https://doi.org/10.1149/2.0341915jes
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        state_of_charge: np.ndarray,
+        *,
+        electrolyte: Mapping[str, np.ndarray] | None = None,
+        points: tuple[int, int] = POINTS,
+        stretch: float = STRETCH,
+    ) -> None:
+        count = len(state_of_charge)
+        self.cell, self.points = cell, points
+        self.salt = Salt(cell, points, stretch)
+        self.particles = Particles(cell)
+        self.open_circuit = potentials(cell)
+        self.conductivity = Table(CONCENTRATIONS, cell.conductivity)
+        self.factor = Table(CONCENTRATIONS, cell.thermodynamic_factor)
+        drawn = electrolytes(electrolyte, count)
+        self.diffusivity_scale = drawn.diffusivity_scale
+        self.conductivity_scale = drawn.conductivity_scale
+        self.transference = cell.transference_number + drawn.transference_number_shift
+        self.chi = 2 * (1 - self.transference) * drawn.thermodynamic_factor_scale
+        pair = (cell.negative, cell.positive)
+        n, s = points
+        shape = torch.zeros(len(self.salt.widths), 1, dtype=torch.float64)
+        shape[:n] = 1 / cell.negative.thickness
+        shape[n + s :] = -1 / cell.positive.thickness
+        self.source = shape * (1 - self.transference) / FARADAY
+        widths = self.salt.widths[:, 0]
+        local = torch.stack([widths[:n], widths[n + s :].flip(0)], 1)
+        self.share = (local / local.sum(0))[..., None]
+        self.per_density = torch.tensor(
+            [
+                1 / (cell.negative.area_density * cell.negative.thickness),
+                -1 / (cell.positive.area_density * cell.positive.thickness),
+            ],
+            dtype=torch.float64,
+        )[:, None]
+        self.rate = torch.tensor([e.rate for e in pair], dtype=torch.float64)[:, None]
+        self.ionic = (
+            cell.negative.thickness / cell.negative.electrolyte_transport / 3
+            + cell.separator_thickness / cell.separator_transport
+            + cell.positive.thickness / cell.positive.electrolyte_transport / 3
+        )
+        self.solid = sum(e.thickness / e.conductivity for e in pair) / 3
+        soc = torch.as_tensor(np.asarray(state_of_charge, dtype=float))
+        empty = torch.tensor([e.stoichiometry_empty for e in pair], dtype=torch.float64)[:, None]
+        full = torch.tensor([e.stoichiometry_full for e in pair], dtype=torch.float64)[:, None]
+        self.mean = empty + soc * (full - empty)
+        self.memory = torch.zeros(len(self.particles.rates), 2, count, dtype=torch.float64)
+        self.flux = torch.zeros(2, count, dtype=torch.float64)
+        self.face = torch.zeros(0, 2, count, dtype=torch.float64)
+        self.salt_now = torch.full((len(widths), count), cell.concentration, dtype=torch.float64)
+        self.density = torch.zeros(count, dtype=torch.float64)
+        self.imbalance = torch.zeros(count, dtype=torch.float64)  # nothing is iterated
+        self.surface = self.mean
+
+    def advance(
+        self, current: torch.Tensor, duration: float, implicit: float = 0.5
+    ) -> torch.Tensor:
+        """Step to `current` (A, discharge positive) in `duration` (s); return the voltages (V)."""
+        cell, p = self.cell, self.particles
+        density = current / cell.area
+        if duration > 0:
+            source = self.source * (0.5 * (density + self.density))
+            salt = self.salt_now
+            for _ in range(2):
+                salt = self.salt.step(
+                    self.salt_now, salt, source.clone(), self.diffusivity_scale, duration, implicit
+                )
+            self.salt_now = salt
+        flux = self.per_density * density
+        decay, start, end = p.coefficients(duration)
+        self.memory = self.memory * decay[..., None] + start[..., None] * self.flux
+        self.memory.addcmul_(end[..., None], flux)
+        self.mean = self.mean - (0.5 * duration * p.mean)[:, None] * (self.flux + flux)
+        self.flux, self.density = flux, density
+        return self.voltage()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What `couplers.residual.features` is made of, each (cell,)."""
+        negative, positive = self.salt.ends(self.salt_now)
+        scale = self.cell.concentration
+        slopes = []
+        for k in range(2):
+            ahead = self.open_circuit[k](self.surface[k] + SLOPE_STEP)
+            behind = self.open_circuit[k](self.surface[k] - SLOPE_STEP)
+            slopes.append((ahead - behind) / (2 * SLOPE_STEP))
+        return {
+            "negative_mean": self.mean[0],
+            "positive_mean": self.mean[1],
+            "negative_surface": self.surface[0],
+            "positive_surface": self.surface[1],
+            "negative_slope": slopes[0],
+            "positive_slope": slopes[1],
+            "negative_salt": (self.share[:, 0] * negative).sum(0) / scale,
+            "positive_salt": (self.share[:, 1] * positive).sum(0) / scale,
+            "left_salt": negative[0] / scale,
+            "right_salt": positive[0] / scale,
+        }
+
+    def voltage(self) -> torch.Tensor:
+        """Terminal voltages (V) of the state as it is."""
+        thermal = self.cell.thermal_voltage
+        c = self.salt_now.clamp_min(LOWEST_CONCENTRATION)
+        local = torch.stack(self.salt.ends(c), 1)
+        surface = self.mean - (self.particles.weights[..., None] * self.memory).sum(0)
+        self.surface = surface
+        x = surface.clamp(SURFACE_MARGIN, 1 - SURFACE_MARGIN)
+        exchange = self.rate * (x * (1 - x)).sqrt() * local.sqrt()
+        overpotential = 2 * thermal * (self.share * torch.asinh(self.flux / (2 * exchange))).sum(0)
+        log = (self.share * local.log()).sum(0)
+        mean = self.salt.mean(c)
+        kappa = self.conductivity(mean) * self.conductivity_scale
+        chi = self.chi * self.factor(mean) * thermal
+        return (
+            self.open_circuit[1](x[1])
+            - self.open_circuit[0](x[0])
+            + overpotential[1]
+            - overpotential[0]
+            + chi * (log[1] - log[0])
+            - self.density * (self.ionic / kappa + self.solid)
+        )

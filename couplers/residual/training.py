@@ -1,0 +1,401 @@
+"""Train a corrector: the ensemble, the student, the box and the band."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from continuum.cell import pybamm
+from couplers.residual.corrector import Corrector, Layers, conformal, forward
+from couplers.residual.data import cell_hash, fast, generate, held_out, slow, unseen
+from couplers.residual.features import memory_times
+from couplers.residual.model import described
+from couplers.residual.parameters import read_cell
+
+TEACHER, STUDENT = 40, 15  # hidden width of each network
+MEMBERS = 4
+EPOCHS, STUDENT_EPOCHS = 25, 50
+SAMPLES, BATCH = 300_000, 4096
+UNIT = 4e-3  # V
+HUBER = 0.5  # in that unit
+LEARNING_RATE = 6e-3
+BOX_QUANTILE, BOX_MARGIN = 2e-4, 0.05
+SPREAD_QUANTILE = 0.998
+FLOOR = 5e-5  # V
+PROFILES = 384
+MOST_DEPLETED = 0.1
+LARGE = 3.0  # mV
+
+
+class Network(torch.nn.Module):
+    """Two hidden layers of tanh whose outputs are multiplied by the active features."""
+
+    def __init__(self, static: int, active: int, width: int) -> None:
+        super().__init__()
+        self.active = active
+        self.first = torch.nn.Linear(static + active, width)
+        self.second = torch.nn.Linear(width, width)
+        self.last = torch.nn.Linear(width, active)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The correction in its unit, from scaled features, the active ones last."""
+        h = torch.tanh(self.second(torch.tanh(self.first(x))))
+        return (self.last(h) * x[:, -self.active :]).sum(-1)
+
+    def arrays(self) -> Layers:
+        """The weights as plain arrays."""
+        return tuple(
+            (layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy())
+            for layer in (self.first, self.second, self.last)
+        )
+
+
+def samples(
+    datasets: Mapping[str, xr.Dataset],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Static features, active features (1) and residual (V) of every sample that is there."""
+    static, active, residual = [], [], []
+    for data in datasets.values():
+        there = np.isfinite(data["residual"].values)
+        static.append(data["static"].values[there])
+        active.append(data["active"].values[there])
+        residual.append(data["residual"].values[there])
+    return np.concatenate(static), np.concatenate(active), np.concatenate(residual)
+
+
+def train(
+    learning: Mapping[str, xr.Dataset],
+    calibration: Mapping[str, xr.Dataset],
+    *,
+    memory_times: np.ndarray,
+    cell: str,
+    about: Mapping[str, Any],
+    seed: int = 0,
+    members: int = MEMBERS,
+    epochs: int = EPOCHS,
+    student_epochs: int = STUDENT_EPOCHS,
+    most_samples: int = SAMPLES,
+    progress: Callable[[int, int], None] | None = None,
+) -> Corrector:
+    """Train on some profiles and calibrate the band on others.
+
+    Parameters
+    ----------
+    learning : mapping
+        Datasets of `couplers.residual.data.reference` to learn from.
+    calibration : mapping
+        Others, of profiles that are exchangeable with those to come, for the band alone.
+    memory_times : numpy.ndarray
+        Time constants (s) of the memories.
+    cell : str
+        Fingerprint of the cell.
+    about : mapping
+        Kept with the corrector: flat strings and numbers.
+    seed : int
+        Seed (1) of weights and batches.
+    members, epochs, student_epochs, most_samples : int
+        Size of the ensemble (1), passes over the data (1), and the samples kept of it (1).
+    progress : callable, optional
+        Called as ``progress(done, total)`` in passes.
+    """
+    static, active, residual = samples(learning)
+    rng = np.random.default_rng(seed)
+    both = np.concatenate([static, active], axis=-1)
+    lowest = np.quantile(both, BOX_QUANTILE, axis=0)
+    highest = np.quantile(both, 1 - BOX_QUANTILE, axis=0)
+    margin = BOX_MARGIN * np.maximum(highest - lowest, 1e-3)
+    if len(residual) > most_samples:
+        pick = rng.choice(len(residual), most_samples, replace=False)
+        static, active, residual = static[pick], active[pick], residual[pick]
+    mean = static.mean(0).astype(float)
+    scale = static.std(0).astype(float) + 1e-6
+    stimulus = np.sqrt((active.astype(float) ** 2).mean(0)) + 1e-9
+    x = torch.as_tensor(
+        np.concatenate([(static - mean) / scale, active / stimulus], -1), dtype=torch.float32
+    )
+    y = torch.as_tensor(residual / UNIT, dtype=torch.float32)
+    sizes = static.shape[1], active.shape[1]
+    total = members * epochs + student_epochs
+    state = {"done": 0}
+
+    def told() -> None:
+        state["done"] += 1
+        if progress is not None:
+            progress(state["done"], total)
+
+    teachers = [_fit(Network, sizes, TEACHER, x, y, epochs, seed + k, told) for k in range(members)]
+    with torch.no_grad():
+        wise = torch.stack([network(x) for network in teachers]).mean(0)
+    small = _fit(Network, sizes, STUDENT, x, 0.5 * (wise + y), student_epochs, seed + 99, told)
+    corrector = Corrector(
+        static_mean=mean,
+        static_scale=scale,
+        active_scale=stimulus,
+        unit=UNIT,
+        student=small.arrays(),
+        teachers=tuple(network.arrays() for network in teachers),
+        lowest=lowest - margin,
+        highest=highest + margin,
+        largest_spread=np.inf,
+        floor=FLOOR,
+        student_factor=1.0,
+        ensemble_factor=1.0,
+        abstained_band=0.0,
+        memory_times=np.asarray(memory_times, dtype=float),
+        cell=cell,
+        about={
+            **about,
+            "seed": seed,
+            "samples": len(residual),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    )
+    return calibrate(corrector, calibration)
+
+
+def calibrate(corrector: Corrector, calibration: Mapping[str, xr.Dataset]) -> Corrector:
+    """Set the largest spread and the factors of the band from profiles not learnt from.
+
+    A profile counts up to where the corrector would abstain.
+    """
+    from dataclasses import replace
+
+    static, active, residual = samples(calibration)
+    spread = corrector.correct(static, active).spread
+    inside = corrector.outside(static, active) <= 0
+    limit = float(np.quantile(spread[inside], SPREAD_QUANTILE))
+    rest = float(np.quantile(np.abs(residual), 0.99))
+    limited = replace(corrector, largest_spread=limit, abstained_band=rest)
+    factors = {}
+    for network in ("student", "ensemble"):
+        scores = []
+        for data in calibration.values():
+            found = errors(limited, data, network=network)
+            ratio = np.abs(found["error"].values) / found["band"].values
+            ratio[found["abstained"].values] = np.nan
+            there = np.isfinite(ratio).any(axis=1)
+            scores.append(np.nanmax(ratio[there], axis=1))
+        factors[network] = conformal(np.concatenate(scores))
+    return replace(limited, student_factor=factors["student"], ensemble_factor=factors["ensemble"])
+
+
+def errors(corrector: Corrector, data: xr.Dataset, *, network: str = "ensemble") -> xr.Dataset:
+    """Error of the corrected voltage (V) on reference data, with the band and the abstentions.
+
+    Parameters
+    ----------
+    corrector : Corrector
+        The corrector.
+    data : xarray.Dataset
+        Of `couplers.residual.data.reference`.
+    network : str
+        ``"ensemble"`` or ``"student"``.
+
+    Returns
+    -------
+    xarray.Dataset
+        `error`, `band`, `spme_error` (V), `abstained`, with the dims draw, time; nan (False) where
+        the reference has ended.
+    """
+    there = np.isfinite(data["residual"].values)
+    said = corrector.correct(data["static"].values, data["active"].values, network=network)
+    error = np.where(there, said.voltage - data["residual"].values, np.nan)
+    dims = ("draw", "time")
+    return xr.Dataset(
+        {
+            "error": (dims, error, {"units": "V"}),
+            "band": (dims, np.where(there, said.band, np.nan), {"units": "V"}),
+            "spme_error": (dims, -data["residual"].values, {"units": "V"}),
+            "abstained": (dims, said.abstained & there),
+        },
+        coords={"time": data["time"]},
+    )
+
+
+def _fit(
+    kind: type[Network],
+    sizes: tuple[int, int],
+    width: int,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    epochs: int,
+    seed: int,
+    told: Callable[[], None],
+) -> Network:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = kind(*sizes, width)
+    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=1e-5)
+    steps = (len(y) + BATCH - 1) // BATCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, LEARNING_RATE, total_steps=epochs * steps
+    )
+    for _ in range(epochs):
+        order = torch.randperm(len(y), generator=generator)
+        for k in range(0, len(y), BATCH):
+            pick = order[k : k + BATCH]
+            loss = torch.nn.functional.huber_loss(network(x[pick]), y[pick], delta=HUBER)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+        told()
+    return network
+
+
+def corrector_for(
+    values: pybamm.ParameterValues,
+    *,
+    name: str,
+    highest: float,
+    folder: Path,
+    profiles: int = PROFILES,
+    workers: int = 1,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[Corrector, dict[str, Any]]:
+    """Make the data, train, calibrate and judge: a corrector for a user's own cell.
+
+    Parameters
+    ----------
+    values : pybamm.ParameterValues
+        The cell; see `couplers.residual.parameters.read_cell` for what it may be.
+    name : str
+        Kept with the corrector.
+    highest : float
+        Highest C-rate (1) of the profiles. Where the electrolyte is used up, SPMe itself fails and
+        no correction of its voltage helps: stay below.
+    folder : pathlib.Path
+        Where the reference data go; what is already there is not made again.
+    profiles : int
+        Number of fast and of slow profiles to learn from (1); half as many calibrate the band.
+    workers : int
+        Number of processes (1).
+    seed : int
+        Seed (1).
+    progress : callable, optional
+        Called as ``progress(what, done, total)``.
+
+    Returns
+    -------
+    corrector, judged
+        The corrector, and for each split of profiles not learnt from the errors of `judge`.
+
+    Raises
+    ------
+    ValueError
+        If the cell is not one that can be held, or if the electrolyte is used up in so many
+        profiles that the C-rate must come down.
+    """
+    cell = read_cell(values)
+    designs = {
+        "fast": fast(4 * seed + 1, profiles, highest=highest),
+        "slow": slow(4 * seed + 2, profiles, highest=highest),
+        "calibration fast": fast(4 * seed + 3, profiles // 2, highest=highest),
+        "calibration slow": slow(4 * seed + 4, profiles // 2, highest=highest),
+        **held_out(highest),
+        **unseen(seed, highest=highest),
+    }
+
+    def making(done: int, total: int) -> None:
+        if progress is not None:
+            progress("reference", done, total)
+
+    def learning(done: int, total: int) -> None:
+        if progress is not None:
+            progress("training", done, total)
+
+    found = generate(cell, designs, folder, workers=workers, progress=making)
+    used_up = float(np.mean([data["depleted"].mean() for data in (found["fast"], found["slow"])]))
+    if used_up > MOST_DEPLETED:
+        raise ValueError(
+            f"The electrolyte is used up in {100 * used_up:.0f} % of the profiles up to "
+            f"{highest:g}C: no correction of a voltage helps there. Lower the highest C-rate."
+        )
+    digest = hashlib.sha256("".join(sorted(d.fingerprint for d in designs.values())).encode())
+    corrector = train(
+        {key: found[key] for key in ("fast", "slow")},
+        {key: found[key] for key in found if key.startswith("calibration")},
+        memory_times=memory_times(cell),
+        cell=cell_hash(cell),
+        about={
+            **described(values),
+            "set": name,
+            "highest_c_rate": highest,
+            "data": digest.hexdigest()[:16],
+            "profiles": profiles,
+            "used_up": used_up,
+        },
+        seed=seed,
+        progress=learning,
+    )
+    return corrector, judge(
+        corrector, {key: data for key, data in found.items() if key not in ("fast", "slow")}
+    )
+
+
+def judge(
+    corrector: Corrector, datasets: Mapping[str, xr.Dataset]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Errors of SPMe and of both networks on reference data, in mV; shares as fractions.
+
+    `rms` and `max` are over the samples where the corrector does not abstain, `spme_rms` over the
+    same; `overall_rms` over all, with 0 correction where it abstains. `covered` is the share of
+    profiles that the band holds from start to end. `flagged` is the share of the samples with an
+    error of the uncorrected or corrected voltage above 3 mV that the abstention would have
+    announced, `false_flags` the share of samples flagged although the network was within 3 mV.
+    """
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for name, data in datasets.items():
+        table[name] = {}
+        for network in ("student", "ensemble"):
+            found = errors(corrector, data, network=network)
+            error, spme = (1e3 * found[key].values for key in ("error", "spme_error"))
+            band, away = 1e3 * found["band"].values, found["abstained"].values
+            there = np.isfinite(error)
+            kept = there & ~away
+            bare = 1e3 * raw(corrector, data, network=network)
+            wrong = np.abs(bare + spme) > LARGE
+            held = [
+                bool((np.abs(error[k][kept[k]]) <= band[k][kept[k]]).all())
+                for k in range(len(error))
+                if kept[k].any()
+            ]
+            table[name][network] = {
+                "rms": _rms(error[kept]),
+                "max": float(np.abs(error[kept]).max(initial=0.0)),
+                "spme_rms": _rms(spme[kept]),
+                "overall_rms": _rms(error[there]),
+                "overall_spme_rms": _rms(spme[there]),
+                "abstained": float(away[there].mean()),
+                "covered": float(np.mean(held)) if held else np.nan,
+                "half_width": float(band[kept].mean()) if kept.any() else np.nan,
+                "large": float(wrong[there].mean()),
+                "flagged": float(away[there & wrong].mean()) if wrong[there].any() else np.nan,
+                "false_flags": float((away & ~wrong)[there].mean()),
+                "profiles": len(held),
+            }
+    return table
+
+
+def raw(corrector: Corrector, data: xr.Dataset, *, network: str) -> np.ndarray:
+    """The correction (V) as the network gives it, where it would abstain as well."""
+    s = (data["static"].values - corrector.static_mean) / corrector.static_scale
+    d = data["active"].values / corrector.active_scale
+    if network == "student":
+        return corrector.unit * forward(corrector.student, s, d)
+    return corrector.unit * np.mean([forward(each, s, d) for each in corrector.teachers], axis=0)
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2))) if values.size else np.nan

@@ -1,0 +1,204 @@
+"""Features, profiles, training, the band and the abstentions, outside of PyBaMM."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from continuum.cell import pybamm
+from couplers.residual import profiles, training
+from couplers.residual.batch import Corrected, simulate
+from couplers.residual.corrector import Corrector, conformal, load
+from couplers.residual.data import cell_hash, fast, generate, held_out, reference, slow
+from couplers.residual.features import ACTIVE, STATIC, memory_times, remember
+from couplers.residual.model import described
+from couplers.residual.parameters import Cell, read_cell
+
+MESH = (8, 4)
+SET = "Marquis2019"
+
+
+@pytest.fixture(scope="module")
+def cell() -> Cell:
+    return read_cell(pybamm.ParameterValues(SET))
+
+
+@pytest.fixture(scope="module")
+def data(cell: Cell) -> dict[str, xr.Dataset]:
+    return {
+        "learn": reference(cell, fast(1, 48, highest=2.0, duration=150), points=MESH),
+        "calibrate": reference(cell, fast(2, 48, highest=2.0, duration=150), points=MESH),
+        "judge": reference(cell, fast(3, 32, highest=2.0, duration=150), points=MESH),
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(cell: Cell, data: dict[str, xr.Dataset]) -> Corrector:
+    return training.train(
+        {"fast": data["learn"]},
+        {"fast": data["calibrate"]},
+        memory_times=memory_times(cell),
+        cell=cell_hash(cell),
+        about={"set": SET, **described(pybamm.ParameterValues(SET))},
+        members=2,
+        epochs=60,
+        student_epochs=80,
+    )
+
+
+def test_a_small_corrector_halves_the_error_of_profiles_it_never_saw(
+    trained: Corrector, data: dict[str, xr.Dataset]
+) -> None:
+    judged = training.judge(trained, {"judge": data["judge"]})["judge"]
+    for network in ("student", "ensemble"):
+        assert judged[network]["rms"] < 0.5 * judged[network]["spme_rms"]
+        assert judged[network]["abstained"] < 0.2
+        assert judged[network]["covered"] >= 0.7  # 32 profiles of nominal 0.9: 3 s.d. below
+    assert trained.size <= 1100
+
+
+def test_no_correction_at_rest_whatever_the_state(trained: Corrector) -> None:
+    rng = np.random.default_rng(0)
+    static = trained.static_mean + trained.static_scale * rng.normal(size=(50, len(STATIC)))
+    for network in ("student", "ensemble"):
+        said = trained.correct(static, np.zeros((50, len(ACTIVE))), network=network)
+        np.testing.assert_array_equal(said.voltage, 0.0)
+
+
+def test_abstains_outside_the_box_and_on_what_is_no_number(trained: Corrector) -> None:
+    static = np.tile(trained.static_mean, (4, 1))
+    active = np.tile(0.1 * trained.active_scale, (4, 1))
+    active[1, 0] = 1.5 * trained.highest[len(STATIC)]
+    static[2, 0] = 1.2
+    active[3, 2] = np.nan
+    said = trained.correct(static, active)
+    assert said.abstained.tolist() == [False, True, True, True]
+    np.testing.assert_array_equal(said.voltage[1:], 0.0)
+    assert (said.band[1:] >= trained.abstained_band).all()
+    assert said.voltage[0] != 0
+    wary = replace(trained, largest_spread=0.0).correct(static, active)
+    assert wary.abstained.all(), "the ensemble's spread must count too"
+    with pytest.raises(ValueError, match="'students', expected 'ensemble' or 'student'"):
+        trained.correct(static, active, network="students")
+
+
+def test_saved_and_loaded_it_says_the_same(trained: Corrector, tmp_path: Path) -> None:
+    trained.save(tmp_path / "kept.npz")
+    again = load(tmp_path / "kept.npz")
+    rng = np.random.default_rng(1)
+    static = trained.static_mean + trained.static_scale * rng.normal(size=(20, len(STATIC)))
+    active = trained.active_scale * rng.normal(size=(20, len(ACTIVE)))
+    for network in ("student", "ensemble"):
+        first, second = (c.correct(static, active, network=network) for c in (trained, again))
+        np.testing.assert_allclose(first.voltage, second.voltage, rtol=1e-6, atol=1e-12)
+        np.testing.assert_allclose(first.band, second.band, rtol=1e-6)
+    assert again.about == trained.about
+    with pytest.raises(ValueError, match="no corrector 'Chen2021'. Shipped are: "):
+        load("Chen2021")
+    np.savez(tmp_path / "other.npz", a=1)
+    with pytest.raises(ValueError, match=r"other.npz is no corrector: it lacks .*static_mean"):
+        load(tmp_path / "other.npz")
+
+
+def test_conformal_factor_covers_what_it_says() -> None:
+    """Over many splits, a new score lies below the factor with at least the asked probability."""
+    rng = np.random.default_rng(2)
+    scores = rng.gamma(2.0, size=(4000, 41))
+    factors = np.array([conformal(row[:40]) for row in scores])
+    covered = (scores[:, 40] <= factors).mean()
+    assert 0.885 < covered < 0.925
+    with pytest.raises(ValueError, match="5 calibration profiles are too few"):
+        conformal(np.ones(5))
+
+
+def test_memories_solve_their_equation() -> None:
+    """Against the closed form for a ramp, on points of time that are not evenly spread."""
+    times = np.array([2.0, 30.0])
+    time = np.array([0.0, 0.1, 1.0, 4.0, 20.0, 90.0])
+    found = remember(0.3 * time[None], time, times)
+    tau = times[:, None]
+    expected = 0.3 * (time - tau * (1 - np.exp(-time / tau)))
+    np.testing.assert_allclose(found[:, 0], expected, atol=1e-12)
+
+
+def test_streaming_is_the_whole_profile_with_the_student(cell: Cell, trained: Corrector) -> None:
+    design = fast(5, 8, highest=1.5, duration=60)
+    current = design.c_rate * cell.capacity
+    data = reference(cell, design)
+    batch = Corrected(cell, trained, design.state_of_charge, electrolyte=dict(design.electrolyte))
+    held = batch.memories.numel() + batch.base.memory.numel()
+    for k, duration in enumerate([0.0, *np.diff(design.time)]):
+        step = batch.advance(torch.as_tensor(current[:, k]), float(duration))
+    assert batch.memories.numel() + batch.base.memory.numel() == held
+    s, d = data["static"].values[:, -1], data["active"].values[:, -1]
+    limitless = replace(trained, largest_spread=np.inf)
+    expected = limitless.correct(s, d, network="student")
+    np.testing.assert_array_equal(step.abstained.numpy(), expected.abstained)
+    np.testing.assert_allclose(step.correction.numpy(), expected.voltage, atol=2e-8)
+    whole = simulate(
+        cell,
+        trained,
+        current,
+        design.time,
+        state_of_charge=design.state_of_charge,
+        electrolyte=dict(design.electrolyte),
+    )
+    np.testing.assert_allclose(
+        whole["spme_voltage"][:, -1], (step.voltage - step.correction).numpy(), atol=1e-9
+    )
+
+
+def test_bad_input_gets_a_sentence(cell: Cell, trained: Corrector) -> None:
+    soc = np.array([0.5])
+    with pytest.raises(ValueError, match="The current of 1 cells is not finite"):
+        Corrected(cell, trained, soc).advance(torch.tensor([float("nan")]), 1.0)
+    bad = np.array([[0.0, np.nan, np.inf]])
+    with pytest.raises(ValueError, match="2 values of the current are not finite"):
+        simulate(cell, trained, bad, np.arange(3.0), state_of_charge=soc)
+    other = read_cell(pybamm.ParameterValues("Chen2020"))
+    with pytest.raises(ValueError, match="Marquis2019 is not for this cell"):
+        Corrected(other, trained, soc)
+
+
+def test_generation_resumes_from_its_files(
+    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    designs = {
+        "a": fast(1, 3, highest=1.0, duration=5),
+        "b": fast(2, 2, highest=1.0, duration=5),
+        "c": slow(3, 2, highest=1.0, duration=30),
+    }
+    first = generate(cell, designs, tmp_path)
+    assert {name: data.sizes["draw"] for name, data in first.items()} == {"a": 3, "b": 2, "c": 2}
+    for name, design in designs.items():
+        np.testing.assert_array_equal(first[name]["c_rate"], design.c_rate)
+
+    def broken(*arguments: object) -> None:
+        raise AssertionError("nothing is to be run again")
+
+    monkeypatch.setattr("couplers.residual.data._kept", broken)
+    again = generate(cell, designs, tmp_path)
+    for name in designs:
+        xr.testing.assert_identical(first[name], again[name])
+    with pytest.raises(AssertionError, match="again"):
+        generate(cell, {"d": fast(4, 3, highest=1.0, duration=5)}, tmp_path)
+
+
+def test_profiles_are_the_same_each_time_and_in_their_range() -> None:
+    for cycle, seconds in ((profiles.us06_like, 600), (profiles.wltc_like, 1800)):
+        first = cycle()
+        np.testing.assert_array_equal(first, cycle())
+        assert len(first) == seconds + 1
+        assert first.max() == 1.0
+        assert first.min() >= -0.6
+        assert 0.1 < first.mean() < 0.4
+    design = slow(7, 200, highest=2.0)
+    spared = [(0.65, 0.85), (1.4, 1.6)]
+    rates = design.c_rate[:, 0]
+    assert not any(((low < rates) & (rates < high)).any() for low, high in spared)
+    assert {len(d.time) for d in held_out(2.0).values()} == {1801, len(design.time)}
