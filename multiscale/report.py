@@ -343,15 +343,20 @@ def _sources(values: np.ndarray, members: np.ndarray, units: str) -> dict[str, f
 
 
 def warnings(tree: xr.DataTree) -> list[str]:
-    """Sentences a reader must not miss: refusals, extrapolation, short runs, laws left.
+    """Sentences not to be missed: unsound potentials, refusals, extrapolation, laws left.
 
     Parameters
     ----------
     tree : xarray.DataTree
         What `stages.run` returned or wrote.
     """
-    case = store.provenance(tree)["case"]
-    said = []
+    provenance = store.provenance(tree)
+    case = provenance["case"]
+    said = [
+        f"{about['certificate']} Every number of this study rests on it."
+        for about in provenance["potentials"].values()
+        if about.get("sound") is False
+    ]
     for row in temperatures(tree):
         if not row["diffusive"]:
             said.append(f"{row['temperature']:g} K is left out: {row['verdict']}.")

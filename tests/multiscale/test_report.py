@@ -58,6 +58,21 @@ def test_a_refused_temperature_and_a_wide_interval_are_said(result):
     assert "too few hops" in buffer.getvalue()
 
 
+def test_an_unsound_potential_is_named_and_a_sound_one_is_not(result, tmp_path):
+    tree = result.copy(deep=True)
+    provenance = store.provenance(tree)
+    sound, unsound = provenance["potentials"].values()
+    sound |= {"sound": True, "certificate": "The potential one holds 13 of 13 properties."}
+    unsound |= {"sound": False, "certificate": "The potential two fails: atoms can fall."}
+    tree.attrs["provenance"] = store.encode(provenance)
+    said = " ".join(report.warnings(tree))
+    assert "two fails: atoms can fall. Every number" in said
+    assert "one holds" not in said
+    page = report.write_html(tree, tmp_path / "report.html").read_text()
+    assert "one holds 13 of 13" in page
+    assert page.count("two fails") == 2
+
+
 def test_budget_tells_sampling_from_model(result):
     parts = report.budget(result)
     posterior = result["arrhenius/nernst_einstein_conductivity"].to_dataset()
