@@ -6,7 +6,12 @@ from scipy.constants import Avogadro, gas_constant
 from atomistic.observables.arrhenius import arrhenius
 from continuum.inputs import FARADAY
 from couplers.contract import ContractError
-from couplers.electrolyte import single_ion_electrolyte
+from couplers.electrolyte import binary_electrolyte, single_ion_electrolyte
+from couplers.fits import LAWS, evaluate, fit_laws
+from couplers.liquid import landesfeind_ec_emc
+from couplers.newman import newman
+from tests.couplers.measured import properties
+from tests.couplers.measured import transport as measured
 
 TEMPERATURES = np.array([600.0, 750.0, 900.0])
 ENERGY, PREFACTOR = 29e3, 2.6e6  # J mol-1, S K m-1
@@ -131,3 +136,51 @@ def test_refused_posterior_is_not_handed_over(transport):
     posterior = arrhenius(transport, temperature=300.0)
     with pytest.raises(ValueError, match="no conductivity to hand over: refused"):
         single_ion_electrolyte(transport, posterior, cation="Li", temperature=300.0)
+
+
+def fitted(*names, draws=30):
+    """Laws of some properties of a liquid, from noisy points."""
+    given = properties(0.1)
+    drop = [name for name in LAWS if name not in names] if names else []
+    return fit_laws(given.drop_vars([*drop, *(f"{name}_std" for name in drop)]), draws=draws)
+
+
+def test_a_liquid_draw_is_the_same_in_all_laws_and_has_the_forms_of_the_others():
+    laws = fitted()
+    where = {"concentration": 1000.0, "temperature": 298.15}
+    drawn = [binary_electrolyte(laws, **where, draw=draw) for draw in (0, 7)]
+    at = evaluate(laws, np.array([1000.0]), np.array([298.15]))
+    for name, (field, form) in LAWS.items():
+        for one, draw in zip(drawn, (0, 7), strict=True):
+            law = getattr(one, field)
+            assert law.form == form
+            assert law(1000.0, 298.15) == pytest.approx(float(at[f"{name}_draw"][0, draw]))
+        assert getattr(drawn[0], field) != getattr(drawn[1], field)
+    best = binary_electrolyte(laws, **where, name="mine")
+    assert best.conductivity(1000.0, 298.15) == pytest.approx(float(at["conductivity"][0]))
+    assert best.name == "mine"
+    assert not best.single_ion
+    with pytest.raises(ValueError, match="draw is 30, but the posterior holds 30"):
+        binary_electrolyte(laws, **where, draw=30)
+
+
+def test_a_liquid_without_its_thermodynamic_factor_is_refused_or_completed_by_name():
+    laws = fitted("conductivity", "transference_number")
+    where = {"concentration": 1000.0, "temperature": 298.15}
+    with pytest.raises(ValueError, match="diffusivity, thermodynamic_factor is missing; give it"):
+        binary_electrolyte(laws, **where)
+    whole = binary_electrolyte(laws, **where, complete_from=landesfeind_ec_emc(), name="mine")
+    assert whole.name.startswith("mine, with diffusivity, thermodynamic_factor of LiPF6 in EC:EMC")
+    assert whole.diffusivity == landesfeind_ec_emc().diffusivity
+    lone = fitted("conductivity", "transference_number", "thermodynamic_factor")
+    with pytest.raises(ValueError, match="without the diffusivity that contains it"):
+        binary_electrolyte(lone, **where, complete_from=landesfeind_ec_emc())
+
+
+def test_the_way_from_a_mass_frame_matrix_to_an_electrolyte():
+    """Every step together, against the numbers that the matrix was made of."""
+    liquid = fit_laws(newman(measured(frame="mass", spread=0.02, draws=60)), draws=20)
+    one = binary_electrolyte(liquid, concentration=1000.0, temperature=298.15)
+    values = [getattr(one, field)(1000.0, 298.15) for field, _ in LAWS.values()]
+    values[2] = 1 - values[2]
+    assert values == pytest.approx([0.913, 2.89e-10, 1 - 0.221, 2.18], rel=0.06)

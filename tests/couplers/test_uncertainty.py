@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from couplers.uncertainty import budget, worth_lengthening
+from couplers.fits import evaluate, fit_laws
+from couplers.uncertainty import budget, worth_lengthening, worth_lengthening_liquid
+from tests.couplers.measured import points, properties
 
 
 def draws(
@@ -235,3 +237,76 @@ def test_what_cannot_be_lengthened_is_refused() -> None:
         assert word in str(error.value)
     with pytest.raises(ValueError, match="a line needs two"):
         worth_lengthening(transport().isel(condition=[3, 4]), temperature=300.0)
+
+
+def straight(noise: np.ndarray, *, seed: int = 0) -> xr.Dataset:
+    """A diffusivity that is Arrhenius and of one slope in sqrt(c), seen with these errors."""
+    c, T = points()
+    rng = np.random.default_rng(seed)
+    D = 1e-10 * np.exp(-0.4 * np.sqrt(c / 1000) - 2000 * (1 / T - 1 / 298.15))
+    seen = D * np.exp(noise * rng.standard_normal(len(c)))
+    given = properties(0.1)[["temperature", "salt_concentration"]]
+    given["salt_diffusivity"] = ("condition", seen, {"units": "m2 s-1"})
+    given["salt_diffusivity_std"] = ("condition", noise * seen, {"units": "m2 s-1"})
+    return given
+
+
+def scatter_at(noise: np.ndarray, c: float, T: float) -> float:
+    """Scatter of ln D at (c, T) over weighted fits of the true form, in closed form."""
+    at_c, at_T = points()
+    reference = 1 / (1 / at_T).mean()
+    X = np.stack([np.ones(20), np.sqrt(at_c / 1000), reference / at_T - 1], axis=1)
+    here = np.array([1.0, np.sqrt(c / 1000), reference / T - 1])
+    return float(np.sqrt(here @ np.linalg.solve(X.T @ (X / noise[:, None] ** 2), here)))
+
+
+def test_condition_of_a_liquid_to_run_longer_is_that_of_exact_least_squares() -> None:
+    noise = np.full(20, 0.02)
+    noise[[3, 11]] = 0.002
+    given = straight(noise)
+    laws = fit_laws(given, draws=1500)
+    assert laws.attrs["form_salt_diffusivity"].startswith("1,0:")
+    at = evaluate(laws, np.array([1500.0]), np.array([285.0]))["salt_diffusivity_draw"][0]
+    found = worth_lengthening_liquid(given, laws, np.log(at).assign_attrs(units="1"), factor=4.0)
+    now = scatter_at(noise, 1500.0, 285.0)
+    # the draws hold other forms too, which the linear part does not know
+    assert float(found["standard_deviation"]) == pytest.approx(now, rel=0.1)
+    after = []
+    for condition in range(20):
+        shorter = np.where(np.arange(20) == condition, noise / 2, noise)
+        after.append(scatter_at(shorter, 1500.0, 285.0))
+    gain = now - np.array(after)
+    seen = (found["standard_deviation"] - found["standard_deviation_if_longer"]).values
+    assert int(np.argmax(seen)) == int(np.argmax(gain))
+    assert seen == pytest.approx(gain, abs=0.15 * gain.max())
+    best = int(np.argmax(gain))
+    c, T = (one[best] for one in points())
+    assert found.attrs["advice"].startswith(f"Run {c:g} mol m-3 at {T:g} K longer: 4 times")
+
+
+def test_a_quantity_that_the_laws_do_not_move_is_not_explained() -> None:
+    given = straight(np.full(20, 0.05))
+    laws = fit_laws(given, draws=400)
+    noise = np.random.default_rng(0).standard_normal(400)
+    noise[7] = np.nan
+    values = xr.DataArray(noise, dims="draw", attrs={"units": "V"})
+    assert float(worth_lengthening_liquid(given, laws, values)["explained"]) < 0.1
+    at = evaluate(laws, np.array([1000.0]), np.array([298.15]))["salt_diffusivity_draw"][0]
+    own = worth_lengthening_liquid(given, laws, at)
+    assert float(own["explained"]) > 0.25
+    alike = (laws["form"] == laws["form"][int(np.argmax(laws["form"].values == "1,0"))]).values
+    assert alike.sum() > 50
+    same = worth_lengthening_liquid(given, laws, at.where(alike).assign_attrs(units="m2 s-1"))
+    assert float(same["explained"]) > 0.99, "among draws of one form all is linear"
+
+
+def test_liquid_values_that_do_not_belong_to_the_laws_are_refused() -> None:
+    given = straight(np.full(20, 0.05))
+    laws = fit_laws(given, draws=4)
+    with pytest.raises(ValueError) as error:
+        worth_lengthening_liquid(given, laws, xr.DataArray([1.0], dims="draw"), factor=1.0)
+    for word in ("expected one for each of the 4 draws", "no units", "factor is 1.0"):
+        assert word in str(error.value)
+    four = xr.DataArray(np.arange(4.0), dims="draw", attrs={"units": "V"})
+    with pytest.raises(ValueError, match="4 draws have a value, but the laws have 3 coefficients"):
+        worth_lengthening_liquid(given, laws, four)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from multiscale.executors import THREADS, spread
+from multiscale.executors import THREADS, local, spread
 
 
 def square(number, progress):
@@ -55,3 +55,19 @@ def test_when_one_fails_the_others_stop():
     with pytest.raises(ValueError, match="-1 is negative"):
         spread(patient, [(1,), (-1,), (2,)], workers=2)
     assert time.perf_counter() - started < 30
+
+
+def where(number):
+    return number, os.getpid(), os.environ.get("OMP_NUM_THREADS")
+
+
+def test_local_processes_have_one_thread_each_and_leave_no_trace():
+    before = {name: os.environ.get(name) for name in THREADS}
+    with local(2) as pool:
+        found = list(pool.map(where, range(4)))
+    assert [one[0] for one in found] == [0, 1, 2, 3]
+    assert os.getpid() not in {one[1] for one in found}
+    assert {one[2] for one in found} == {"1"}
+    assert {name: os.environ.get(name) for name in THREADS} == before
+    with pytest.raises(ValueError, match="There are 0 workers; give at least 1"), local(0):
+        pass
