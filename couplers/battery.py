@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 from continuum.cell import pybamm
@@ -28,7 +29,7 @@ KINETICS_WORD = "xchange-current density"
 def parameter_values(
     electrolyte: Electrolyte,
     *,
-    base: str | pybamm.ParameterValues = "Chen2020",
+    base: str | Path | pybamm.ParameterValues = "Chen2020",
     as_inputs: Sequence[str] = (),
     overrides: Mapping[str, Any] | None = None,
 ) -> pybamm.ParameterValues:
@@ -66,8 +67,9 @@ def parameter_values(
     ----------
     electrolyte : Electrolyte
         The electrolyte, with its concentration (mol m-3) and temperature (K).
-    base : str or pybamm.ParameterValues
-        Name of a PyBaMM parameter set, or a set, for the rest of the cell; left as it is.
+    base : str, pathlib.Path or pybamm.ParameterValues
+        Name of a PyBaMM parameter set, a BPX file (``.json``, with its sidecar), or a set, for the
+        rest of the cell; left as it is.
     as_inputs : sequence of str
         Laws (fields of `Electrolyte`) whose coefficients become input parameters, so that one
         discretised model serves many draws; `inputs` gives their values. In a single-ion
@@ -138,7 +140,7 @@ def parameter_values(
         if label in as_inputs:
             symbols = tuple(pybamm.InputParameter(name) for name in _input_names(label, law))
             law = replace(law, coefficients=symbols)
-        updates[key] = _on_symbols(law)
+        updates[key] = on_symbols(law)
     updates[CONCENTRATION_KEY] = electrolyte.concentration
     updates.update(dict.fromkeys(TEMPERATURE_KEYS, electrolyte.temperature))
     values.update({**updates, **overrides})
@@ -178,7 +180,7 @@ def inputs(electrolyte: Electrolyte, as_inputs: Sequence[str]) -> dict[str, floa
 
 
 def assumptions(
-    electrolyte: Electrolyte, *, base: str | pybamm.ParameterValues = "Chen2020"
+    electrolyte: Electrolyte, *, base: str | Path | pybamm.ParameterValues = "Chen2020"
 ) -> dict[str, str]:
     """Say what a cell with this electrolyte takes from elsewhere, as attrs of its results.
 
@@ -186,7 +188,7 @@ def assumptions(
     ----------
     electrolyte : Electrolyte
         The electrolyte given to `parameter_values`.
-    base : str or pybamm.ParameterValues
+    base : str, pathlib.Path or pybamm.ParameterValues
         The base set given there.
 
     Returns
@@ -199,7 +201,9 @@ def assumptions(
     ValueError
         If PyBaMM has no set of that name.
     """
-    name = base if isinstance(base, str) else "the given parameter set"
+    name = "the given parameter set"
+    if isinstance(base, (str, Path)):
+        name = Path(base).name
     concentration = float(_base_values(base)[CONCENTRATION_KEY])
     outside = [
         f"{label}: {sentence}"
@@ -223,7 +227,11 @@ def assumptions(
     }
 
 
-def _base_values(base: str | pybamm.ParameterValues) -> pybamm.ParameterValues:
+def _base_values(base: str | Path | pybamm.ParameterValues) -> pybamm.ParameterValues:
+    if isinstance(base, Path) or (isinstance(base, str) and base.endswith(".json")):
+        from couplers.bpx import from_bpx  # which imports this module
+
+        return from_bpx(base)
     if not isinstance(base, str):
         return base.copy()
     known = sorted(pybamm.parameter_sets)
@@ -247,7 +255,9 @@ def _input_names(label: str, law: Law) -> list[str]:
     return [f"{label}, {law.form}: {coefficient}" for coefficient in FORMS[law.form][0]]
 
 
-def _on_symbols(law: Law) -> Callable[[Any, Any], Any]:
+def on_symbols(law: Law) -> Callable[[Any, Any], Any]:
+    """Make of a Law the function (c_e, T) that PyBaMM calls with its symbols."""
+
     def evaluate(c_e: Any, T: Any) -> Any:
         return law(c_e, T, exp=pybamm.exp)
 
@@ -256,7 +266,7 @@ def _on_symbols(law: Law) -> Callable[[Any, Any], Any]:
 
 def _at_scaled_concentration(function: Callable[..., Any], ratio: float) -> Callable[..., Any]:
     @wraps(function)
-    def evaluate(c_e: Any, *others: Any) -> Any:
-        return function(c_e * ratio, *others)
+    def evaluate(c_e: Any, *others: Any, **named: Any) -> Any:
+        return function(c_e * ratio, *others, **named)
 
     return evaluate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,23 @@ def keep(electrolyte: Electrolyte, path: str | Path, *, provenance: str) -> None
     """
     if not provenance.strip():
         raise ValueError("The provenance is empty; say where the electrolyte comes from.")
+    content = {**as_record(electrolyte), "provenance": provenance}
+    Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def as_record(electrolyte: Electrolyte) -> dict[str, Any]:
+    """Write an electrolyte as plain text and numbers, for JSON, that `from_record` reads back.
+
+    Parameters
+    ----------
+    electrolyte : Electrolyte
+        Its Laws must have numbers as coefficients.
+
+    Returns
+    -------
+    dict
+        A bound of a window without limit is None.
+    """
     laws = {}
     for label in LAWS:
         law: Law = getattr(electrolyte, label)
@@ -72,15 +90,43 @@ def keep(electrolyte: Electrolyte, path: str | Path, *, provenance: str) -> None
             "concentration_window": _bounds(law.concentration_window),
             "temperature_window": _bounds(law.temperature_window),
         }
-    content = {
+    return {
         "name": electrolyte.name,
         "single_ion": electrolyte.single_ion,
         "concentration": float(electrolyte.concentration),
         "temperature": float(electrolyte.temperature),
         "laws": laws,
-        "provenance": provenance,
     }
-    Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def from_record(content: Mapping[str, Any]) -> Electrolyte:
+    """Make the electrolyte again that `as_record` wrote.
+
+    Parameters
+    ----------
+    content : Mapping
+        What `as_record` returned; other entries are left alone.
+
+    Returns
+    -------
+    Electrolyte
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If entries are missing or hold no valid electrolyte.
+    """
+    laws = {label: _law(content["laws"][label]) for label in LAWS}
+    return Electrolyte(
+        conductivity=laws["conductivity"],
+        diffusivity=laws["diffusivity"],
+        transference_number=laws["transference_number"],
+        thermodynamic_factor=laws["thermodynamic_factor"],
+        concentration=float(content["concentration"]),
+        temperature=float(content["temperature"]),
+        single_ion=content["single_ion"],
+        name=content["name"],
+    )
 
 
 def recorded(path: str | Path, *, temperature: float | None = None) -> Electrolyte:
@@ -107,17 +153,7 @@ def recorded(path: str | Path, *, temperature: float | None = None) -> Electroly
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        laws = {label: _law(content["laws"][label]) for label in LAWS}
-        electrolyte = Electrolyte(
-            conductivity=laws["conductivity"],
-            diffusivity=laws["diffusivity"],
-            transference_number=laws["transference_number"],
-            thermodynamic_factor=laws["thermodynamic_factor"],
-            concentration=float(content["concentration"]),
-            temperature=float(content["temperature"]),
-            single_ion=content["single_ion"],
-            name=content["name"],
-        )
+        electrolyte = from_record(content)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{Path(path).name} holds no electrolyte ({type(error).__name__}: {error}); "
