@@ -16,17 +16,15 @@ a stored trajectory, so every transport estimator reads either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 
-import ase.io
 import numpy as np
 import torch
 import xarray as xr
 
 from atomistic.observables.displacements import observed_dataset
-from atomistic.units import ANGSTROM, FEMTOSECOND, mass
+from atomistic.units import ANGSTROM, mass
 
 CHUNK = 4096  # frames of collective displacement moved to the host at once
 
@@ -404,89 +402,3 @@ def observed(
         {"units": "1"},
     )
     return out.assign_coords(species=state.species)
-
-
-def observe_files(
-    paths: Sequence[str | Path],
-    *,
-    interval: float,
-    temperature: float,
-    host: Sequence[str] = (),
-    potential_name: str = "unknown",
-    pattern: str = ":",
-) -> xr.Dataset:
-    """Observe stored trajectories, one replica a file, without holding them in memory.
-
-    Parameters
-    ----------
-    paths : sequence of path
-        Files that ASE reads (extxyz, LAMMPS dump, VASP, GROMACS, ...), wrapped or not, of the
-        same atoms in the same order.
-    interval : float
-        Time between frames (fs).
-    temperature : float
-        Temperature of the runs (K).
-    host : sequence of str
-        Species whose centre of mass is put at rest.
-    potential_name : str
-        What drove the dynamics.
-    pattern : str
-        Frames to read, as ASE writes them (``"100:"`` leaves out the first hundred).
-
-    Returns
-    -------
-    xarray.Dataset
-        As `observed` gives it.
-
-    Raises
-    ------
-    ValueError
-        If there is no file, a file has no cell, or files differ in their atoms or frames.
-    """
-    if not paths:
-        raise ValueError("observe_files: no path was given.")
-    states = [_observe_frames(ase.io.iread(path, index=pattern), path, host) for path in paths]
-    first = states[0]
-    for path, state in zip(paths, states, strict=True):
-        if state.symbols != first.symbols or state.frames != first.frames:
-            raise ValueError(
-                f"observe_files: {path} holds {state.frames} frames of {len(state.symbols)} atoms, "
-                f"but {paths[0]} {first.frames} of {len(first.symbols)}, or in another order; "
-                "replicas must be alike."
-            )
-    parts = [
-        observed(
-            state,
-            interval=interval * FEMTOSECOND,
-            temperatures=[temperature],
-            potential_name=potential_name,
-        )
-        for state in states
-    ]
-    return xr.concat(
-        parts, dim="replica", data_vars="minimal", coords="minimal", compat="override",
-        join="override",
-    )  # fmt: skip
-
-
-def _observe_frames(
-    frames: Iterable[ase.Atoms], path: str | Path, host: Sequence[str]
-) -> Displacements:
-    """Push the frames of one file through an observer."""
-    state = None
-    for atoms in frames:
-        if not atoms.cell.rank == 3:
-            raise ValueError(
-                f"observe_files: {path} has no cell, without which wrapped positions cannot be "
-                "followed; write the trajectory with its cell."
-            )
-        if state is None:
-            state = start(atoms.get_chemical_symbols(), host=host)
-        push(
-            state,
-            torch.as_tensor(atoms.positions[None]),
-            torch.as_tensor(atoms.cell.array[None]),
-        )
-    if state is None or state.frames < 2:
-        raise ValueError(f"observe_files: {path} holds fewer than two frames.")
-    return state

@@ -12,6 +12,7 @@ import xarray as xr
 from atomistic.observables import correlators
 from atomistic.observables.displacements import observe
 from atomistic.observables.transport import transport
+from atomistic.trajectories import observe_files
 from tests.atomistic.synthetic import ANGSTROM, brownian, hopping, trajectory
 
 SYMBOLS = ["Li"] * 5 + ["Cl"] * 5
@@ -148,7 +149,7 @@ def test_files_go_through_the_same_door(tmp_path):
             atoms.wrap()
         ase.io.write(path, frames)
         paths.append(path)
-    seen = correlators.observe_files(paths, interval=25.0, temperature=700.0, host=["Cl"])
+    seen = observe_files(paths, interval=25.0, temperature=700.0, host=["Cl"])
     stored = observe(trajectory([position], symbols=SYMBOLS, temperatures=[700.0]), host=["Cl"])
     assert set(stored.data_vars) <= set(seen.data_vars)
     first = seen["mean_squared_displacement"].isel(lag=0)
@@ -168,4 +169,4 @@ def test_bad_input_gets_one_sentence(tmp_path):
         correlators.observed(state, interval=1e-15, temperatures=[1.0], potential_name="toy")
     ase.io.write(tmp_path / "a.xyz", [ase.Atoms("Li", [[0, 0, 0]])] * 3)
     with pytest.raises(ValueError, match="has no cell"):
-        correlators.observe_files([tmp_path / "a.xyz"], interval=1.0, temperature=300.0)
+        observe_files([tmp_path / "a.xyz"], interval=1.0, temperature=300.0)
