@@ -16,6 +16,7 @@ VANISHING = np.linspace(0.1, 0.95, 52)  # of the lowest temperature, tried again
 SURE = 0.99  # chance up to which a misfit is taken for the stated errors' own
 SHORTLIST = 8.0  # ln of the evidence below the best beyond which a form is dropped
 SMALLEST_PIVOT = 1e-9
+TOGETHER = 4  # draws of one choice of forms, so that their scatter tells sampling from forms
 SPARE = 4  # one condition in so many is left to contradict the stated errors
 
 
@@ -256,6 +257,9 @@ def sample(
 ) -> tuple[np.ndarray, list[tuple[str, ...]]]:
     """Draw forms by their evidence and coefficients from the joint posterior of those forms.
 
+    Four draws one after the other share their forms, so that a budget can tell the sampling within
+    them from the choice of forms; every fourth draw is independent.
+
     Parameters
     ----------
     weighed : Weighed
@@ -271,7 +275,9 @@ def sample(
         Series (draw, property, 1 + term), the vanishing temperature (K) first, and the labels of
         the forms of each draw.
     """
-    picks = np.stack([rng.choice(len(chance), draws, p=chance) for chance in weighed.weights], 1)
+    choices = -(-draws // TOGETHER)
+    picks = np.stack([rng.choice(len(chance), choices, p=chance) for chance in weighed.weights], 1)
+    picks = np.repeat(picks, TOGETHER, axis=0)[:draws]
     scale = np.ones(picks.shape)
     for index in np.flatnonzero(~(weighed.inflation == 1)):
         # Student's tails, for the error itself was taken from few residuals

@@ -46,7 +46,9 @@ def fit_laws(properties: xr.Dataset, *, draws: int = 400, seed: int = 0) -> xr.D
 
     for p coefficients and n conditions. Forms are drawn with their evidence as weight, and
     coefficients from the joint posterior of the four laws of these forms (generalised least
-    squares, flat prior), so that the draws hold the uncertainty of sampling and of the fit.
+    squares, flat prior), so that the draws hold the uncertainty of sampling and of the fit. Each
+    choice of forms is given four draws, one after the other, by which
+    `couplers.uncertainty.budget` tells the two apart.
 
     Where even the best form misses by more than its stated errors explain (:math:`\chi^2` beyond
     99 %), the errors of that property are multiplied by

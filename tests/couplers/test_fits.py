@@ -14,6 +14,7 @@ from couplers.contract import ContractError
 from couplers.evidence import candidates
 from couplers.fits import LAWS, evaluate, fit_laws, held_out, laws_of
 from couplers.newman import NEWMAN, newman
+from couplers.uncertainty import budget
 from tests.couplers.measured import CONCENTRATIONS, points, properties, transport, truth
 
 GRID = [(c, T) for c in (150.0, 1000.0, 2900.0) for T in (265.0, 298.15, 320.0)]
@@ -163,6 +164,18 @@ def test_errors_that_are_not_known_are_taken_from_the_scatter() -> None:
     assert 0.01 < float((here["salt_diffusivity_std"] / here["salt_diffusivity"])[0]) < 0.12
     with pytest.raises(ValueError, match="2 conditions are too few to take it from their scatter"):
         fit_laws(given.isel(condition=[0, 1]))
+
+
+def test_choice_of_forms_can_be_told_from_sampling() -> None:
+    found = fit_laws(properties(0.1, seed=6), draws=401)
+    form = found["form"].values.reshape(-1)[:400].reshape(100, 4)
+    assert (form == form[:, :1]).all()
+    assert len(np.unique(form)) > 20
+    at = evaluate(found, np.array([2200.0]), np.array([270.0]))["transference_number_draw"][0]
+    parts = budget(at.assign_attrs(units="1"), labels={"fit": "form"})
+    share = parts["share"]
+    assert (share > 0.02).all()
+    assert float(share.sum()) == pytest.approx(1.0)
 
 
 def test_correlated_draws_stay_correlated() -> None:

@@ -37,8 +37,8 @@ def test_band_of_the_voltage_holds_the_truth() -> None:
     exact = discharge(parameter_values(landesfeind_ec_emc()), **arguments)["voltage"].values[0, 0]
     ranks = []
     for seed in range(3):
-        found = fit_laws(properties(0.1, seed=40 + seed), draws=39, seed=seed)
-        drawn = [binary_electrolyte(found, **WHERE, draw=draw) for draw in range(39)]
+        found = fit_laws(properties(0.1, seed=40 + seed), draws=156, seed=seed)
+        drawn = [binary_electrolyte(found, **WHERE, draw=draw) for draw in range(0, 156, 4)]
         values = parameter_values(drawn[0], as_inputs=names)
         volts = discharge(values, inputs=[inputs(one, names) for one in drawn], **arguments)
         volts = volts["voltage"].values[0]
