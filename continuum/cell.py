@@ -1,4 +1,4 @@
-"""Battery cells: discharges of PyBaMM models, and any PyBaMM solution, as Datasets."""
+"""Battery cells: discharges and impedance of PyBaMM models, any solution, as Datasets."""
 
 from __future__ import annotations
 
@@ -98,15 +98,11 @@ def discharge(
         faults.append(f"model is {model!r}, but must be one of {', '.join(MODELS)}")
     if len(c_rates) == 0 or not all(np.isfinite(rate) and rate > 0 for rate in c_rates):
         faults.append(f"c_rates are {list(c_rates)}, but must be positive and finite")
-    if initial_state_of_charge is not None and not 0 <= initial_state_of_charge <= 1:
-        faults.append(f"initial_state_of_charge is {initial_state_of_charge}, expected 0 to 1")
     if time_points < 2:
         faults.append(f"time_points is {time_points}, but must be at least 2")
     if len(inputs) == 0:
         faults.append("inputs is empty; give one mapping for each draw, {} for a single one")
-    unknown = sorted(set(mesh_points or {}) - set(MESH_POINTS))
-    if unknown:
-        faults.append(f"mesh_points has {unknown}, expected names from {sorted(MESH_POINTS)}")
+    faults += _faults_of_state(initial_state_of_charge, mesh_points)
     if faults:
         raise ValueError("Discharge: " + "; ".join(faults) + ".")
 
@@ -117,11 +113,7 @@ def discharge(
         values[CURRENT] = "[input]"
         simulation = _simulation(values, model, mesh_points or {}, relative_tolerance)
     except KeyError as error:
-        lacking = str(error.args[0]).split(" not found")[0]
-        raise ValueError(
-            f"The {model} of a lithium-ion cell cannot be built: {lacking} is not in these "
-            "parameter values. Use the set of a full cell with one material in each electrode."
-        ) from error
+        raise ValueError(_lacking(error, model)) from error
     known = {symbol.name for symbol in simulation.built_model.input_parameters} - {CURRENT}
     _refuse_wrong_inputs(inputs, known, model)
 
@@ -170,6 +162,98 @@ def discharge(
             "outcome": _summary(outcome),
             "solver": f"PyBaMM {pybamm.__version__}, IDAKLU, relative tolerance "
             f"{relative_tolerance:g}",
+        },
+    )
+
+
+def impedance(
+    parameter_values: pybamm.ParameterValues,
+    *,
+    frequencies: Sequence[float],
+    initial_state_of_charge: float | None = None,
+    inputs: Mapping[str, float] | None = None,
+    mesh_points: Mapping[str, int] | None = None,
+) -> xr.Dataset:
+    r"""Impedance of a cell at rest, from its DFN with double layers, linearised.
+
+    .. math::
+        (i \omega M - J)\,\hat x = \hat b, \qquad Z = -A\,\hat V / \hat I
+
+    with the current positive on discharge and the electrodes' area A (all layers), so that a
+    resistance is positive. The double layers charge by PyBaMM's surface form, each with the number
+    in its double-layer capacity. It is the DFN and no reduced model: the high-frequency resistance
+    of the SPMe, whose electrolyte does not know the electrodes' depth, is twice as large.
+
+    Parameters
+    ----------
+    parameter_values : pybamm.ParameterValues
+        A complete set, with double-layer capacities.
+    frequencies : sequence of float
+        Frequencies (Hz), positive.
+    initial_state_of_charge : float, optional
+        State of charge (1) between the voltage limits; the set's initial concentrations if not
+        given.
+    inputs : mapping, optional
+        Value of each input parameter (in its own unit).
+    mesh_points : mapping, optional
+        Number of mesh points (1) by PyBaMM's names, for those that differ from the default.
+
+    Returns
+    -------
+    xarray.Dataset
+        Schema `continuum.schema.IMPEDANCE`: ``resistance`` and ``reactance`` (ohm m2; frequency).
+
+    Raises
+    ------
+    ValueError
+        Lists every fault: frequencies that are not positive, a state of charge outside 0 to 1,
+        mesh points or inputs that do not exist; or says which parameter the set lacks.
+
+    References
+    ----------
+    Hallemans et al., J. Electrochem. Soc. 172, 060507 (2025).
+    """
+    hertz = np.asarray(frequencies, dtype=float)
+    faults = _faults_of_state(initial_state_of_charge, mesh_points)
+    if hertz.ndim != 1 or hertz.size == 0 or np.any(~(hertz > 0)) or np.any(np.isinf(hertz)):
+        faults.append("frequencies (Hz) must be positive and finite")
+    if faults:
+        raise ValueError("Impedance: " + "; ".join(faults) + ".")
+    values = parameter_values.copy()
+    equations = pybamm.lithium_ion.DFN({"surface form": "differential"})
+    try:
+        if initial_state_of_charge is not None:
+            values.set_initial_state(float(initial_state_of_charge))
+        simulation = pybamm.EISSimulation(
+            equations,
+            parameter_values=values,
+            submesh_types=_submeshes(equations),
+            var_pts={**MESH_POINTS, **(mesh_points or {})},
+        )
+        simulation.build(inputs=dict(inputs or {}))
+    except KeyError as error:
+        raise ValueError(_lacking(error, "DFN with double layers")) from error
+    known = {symbol.name for symbol in simulation.built_model.input_parameters}
+    _refuse_wrong_inputs([inputs or {}], known, "DFN")
+    found = np.asarray(simulation.solve(hertz, inputs=dict(inputs or {})).impedance)
+    area = (
+        values.evaluate(values["Electrode height [m]"])
+        * values.evaluate(values["Electrode width [m]"])
+        * values.evaluate(values["Number of electrodes connected in parallel to make a cell"])
+    )
+    return xr.Dataset(
+        {
+            "resistance": ("frequency", found.real * area, {"units": "ohm m2"}),
+            "reactance": ("frequency", found.imag * area, {"units": "ohm m2"}),
+        },
+        coords={"frequency": ("frequency", hertz, {"units": "Hz"})},
+        attrs={
+            "reference": "terminals of the cell, times the area of its electrodes",
+            "sign": "discharge positive",
+            "outcome": "linearised about rest",
+            "model": "DFN with double layers",
+            "area": float(area),
+            "solver": f"PyBaMM {pybamm.__version__}",
         },
     )
 
@@ -251,6 +335,26 @@ def as_dataset(
     )
 
 
+def _faults_of_state(
+    initial_state_of_charge: float | None, mesh_points: Mapping[str, int] | None
+) -> list[str]:
+    faults = []
+    if initial_state_of_charge is not None and not 0 <= initial_state_of_charge <= 1:
+        faults.append(f"initial_state_of_charge is {initial_state_of_charge}, expected 0 to 1")
+    unknown = sorted(set(mesh_points or {}) - set(MESH_POINTS))
+    if unknown:
+        faults.append(f"mesh_points has {unknown}, expected names from {sorted(MESH_POINTS)}")
+    return faults
+
+
+def _lacking(error: KeyError, model: str) -> str:
+    lacking = str(error.args[0]).split(" not found")[0]
+    return (
+        f"The {model} of a lithium-ion cell cannot be built: {lacking} is not in these "
+        "parameter values. Use the set of a full cell with one material in each electrode."
+    )
+
+
 def _label_and_units(name: str) -> tuple[str, str]:
     label, bracket, rest = name.rpartition(" [")
     if not bracket or not rest.endswith("]"):
@@ -289,14 +393,6 @@ def _simulation(
     relative_tolerance: float,
 ) -> pybamm.Simulation:
     equations = getattr(pybamm.lithium_ion, model)()
-    submeshes = equations.default_submesh_types
-    for domain, side in (
-        ("negative electrode", "right"),
-        ("positive electrode", "left"),
-    ):
-        submeshes[domain] = pybamm.MeshGenerator(
-            pybamm.Exponential1DSubMesh, {"side": side, "stretch": MESH_STRETCH}
-        )
     simulation = pybamm.Simulation(
         equations,
         parameter_values=values,
@@ -305,11 +401,21 @@ def _simulation(
             output_variables=["Voltage [V]"],
             options={"silence_sundials_errors": True},
         ),
-        submesh_types=submeshes,
+        submesh_types=_submeshes(equations),
         var_pts={**MESH_POINTS, **mesh_points},
     )
     simulation.build()
     return simulation
+
+
+def _submeshes(equations: pybamm.BaseModel) -> dict[str, pybamm.MeshGenerator]:
+    """PyBaMM's meshes with those of the electrodes drawn together towards the separator."""
+    submeshes = equations.default_submesh_types
+    for domain, side in (("negative electrode", "right"), ("positive electrode", "left")):
+        submeshes[domain] = pybamm.MeshGenerator(
+            pybamm.Exponential1DSubMesh, {"side": side, "stretch": MESH_STRETCH}
+        )
+    return submeshes
 
 
 def _refuse_wrong_inputs(

@@ -9,9 +9,14 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import xarray as xr
+
+from atomistic.schema import CAPACITANCE
 from continuum.cell import pybamm
 from continuum.inputs import Electrolyte
 from continuum.laws import FORMS, Law
+from couplers.contract import check
 
 # field of Electrolyte: the name under which PyBaMM reads it
 LAW_KEYS = {
@@ -23,6 +28,8 @@ LAW_KEYS = {
 CONCENTRATION_KEY = "Initial concentration in electrolyte [mol.m-3]"
 TEMPERATURE_KEYS = ("Ambient temperature [K]", "Initial temperature [K]")
 SINGLE_ION_ONE = ("transference_number", "thermodynamic_factor")
+# read where a cell is charged to a given state, not by the model
+LIMITS_OF_CHARGE = ("Open-circuit voltage at 0% SOC [V]", "Open-circuit voltage at 100% SOC [V]")
 KINETICS_WORD = "xchange-current density"
 
 
@@ -32,6 +39,7 @@ def parameter_values(
     base: str | Path | pybamm.ParameterValues = "Chen2020",
     as_inputs: Sequence[str] = (),
     overrides: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> pybamm.ParameterValues:
     r"""Put an electrolyte into a PyBaMM parameter set, whole: all four properties or none.
 
@@ -76,7 +84,11 @@ def parameter_values(
         conductor PyBaMM averages an input conductivity arithmetically over the edge of the
         separator and a number harmonically, so that the two differ by the mesh error, 0.1 mV.
     overrides : mapping, optional
-        Further parameters in PyBaMM's spelling and units that differ from the base set.
+        Further parameters in PyBaMM's spelling and units that differ from the base set, numbers or
+        functions. Each must be one that the DFN reads: another would do nothing, silently.
+    options : mapping, optional
+        Options of the DFN for which the set is made, such as ``{"surface form": "differential"}``;
+        they decide what it reads.
 
     Returns
     -------
@@ -87,8 +99,8 @@ def parameter_values(
     ------
     ValueError
         Lists every fault: a base set that PyBaMM does not have or that lacks a key, names in
-        `as_inputs` or `overrides` that do not exist, with the nearest right name, or inputs
-        that a single-ion conductor fixes at 1.
+        `as_inputs` or `overrides` that do not exist, with the nearest right name, overrides that
+        the model does not read, or inputs that a single-ion conductor fixes at 1.
 
     References
     ----------
@@ -119,13 +131,19 @@ def parameter_values(
     fixed = [label for label in as_inputs if electrolyte.single_ion and label in SINGLE_ION_ONE]
     faults = [f"the base set lacks {key!r}" for key in owned if key not in values]
     faults += [f"{label} is 1 in a single-ion conductor and no input" for label in fixed]
+    read = pybamm.lithium_ion.DFN(dict(options or {})).get_parameter_info() if overrides else {}
     for key in overrides:
         if key in owned:
             faults.append(f"override {key!r} belongs to the electrolyte; change it there")
-        elif key not in values:
-            near = get_close_matches(key, map(str, values.keys()), n=1)
+        elif key not in values and key not in read:
+            near = get_close_matches(key, [*map(str, values.keys()), *read], n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             faults.append(f"override {key!r} is not in the base set{hint}")
+        elif key not in read and key not in LIMITS_OF_CHARGE:
+            faults.append(
+                f"override {key!r} is not read by the DFN with the options {dict(options or {})}; "
+                "leave it out, or give the options that read it"
+            )
     if faults:
         raise ValueError("Parameters of the cell: " + "; ".join(faults) + ".")
 
@@ -145,6 +163,70 @@ def parameter_values(
     updates.update(dict.fromkeys(TEMPERATURE_KEYS, electrolyte.temperature))
     values.update({**updates, **overrides})
     return values
+
+
+def double_layer_capacity(
+    capacitance: xr.Dataset, *, potential: float, draw: int | None = None
+) -> xr.Dataset:
+    """Collapse a differential capacitance to the one number that PyBaMM takes.
+
+    PyBaMM's double-layer capacities know the temperature, not the potential. The capacitance is
+    interpolated at the operating potential, and the result says so, with how much it varies.
+
+    Parameters
+    ----------
+    capacitance : xarray.Dataset
+        A CAPACITANCE of the electrode's surface; it is checked first.
+    potential : float
+        Operating potential (V) against its reference.
+    draw : int, optional
+        Posterior draw to take; the estimates if not given.
+
+    Returns
+    -------
+    xarray.Dataset
+        `double_layer_capacity` (F m-2) with `_std`, for `overrides` under
+        ``"Negative electrode double-layer capacity [F.m-2]"`` or the positive one; the attribute
+        `assumption` belongs beside the results.
+
+    Raises
+    ------
+    ContractError
+        Lists every breach of CAPACITANCE.
+    ValueError
+        If the potential lies outside the data, or the draw does not exist.
+    """
+    ordered = check(capacitance, CAPACITANCE).sortby("potential")
+    known = ordered["potential"].values
+    faults = []
+    if not known[0] <= potential <= known[-1]:
+        faults.append(
+            f"the operating potential, {potential:g} V, lies outside the data, {known[0]:g} to "
+            f"{known[-1]:g} V"
+        )
+    values = ordered["differential_capacitance"]
+    if draw is not None:
+        count = ordered.sizes.get("draw", 0)
+        if not 0 <= draw < count:
+            faults.append(f"draw is {draw}, but there are {count}")
+        else:
+            values = ordered["differential_capacitance_draw"].isel(draw=draw)
+    if faults:
+        raise ValueError("Double-layer capacity: " + "; ".join(faults) + ".")
+    value = float(np.interp(potential, known, values.values))
+    std = float(np.interp(potential, known, ordered["differential_capacitance_std"].values))
+    low, high = float(values.min()), float(values.max())
+    return xr.Dataset(
+        {
+            "double_layer_capacity": ((), value, {"units": "F m-2"}),
+            "double_layer_capacity_std": ((), std, {"units": "F m-2"}),
+        },
+        attrs={
+            "assumption": f"double-layer capacity of {value:.3g} F m-2 at {potential:g} V against "
+            f"{ordered.attrs['reference']}, held at any potential; it runs from {low:.3g} to "
+            f"{high:.3g} F m-2 between {known[0]:g} and {known[-1]:g} V"
+        },
+    )
 
 
 def inputs(electrolyte: Electrolyte, as_inputs: Sequence[str]) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from continuum.cell import BELOW, REACHED, as_dataset, discharge, pybamm
+from continuum.cell import BELOW, REACHED, as_dataset, discharge, impedance, pybamm
 
 CONDUCTIVITY = "Electrolyte conductivity [S.m-1]"
 
@@ -321,3 +321,101 @@ def test_misspelt_variables_are_refused_together(solution: pybamm.Solution) -> N
     assert "did you mean 'Voltage [V]'" in str(error.value)
     assert "did you mean 'Current [A]'" in str(error.value)
     assert "both become 'current'" in str(error.value)
+
+
+def lumped_cell() -> pybamm.ParameterValues:
+    """Chen2020 with phases that conduct so well that each electrode is one point."""
+    values = pybamm.ParameterValues("Chen2020")
+    values.update(
+        {
+            "Electrolyte conductivity [S.m-1]": 1e4,
+            "Electrolyte diffusivity [m2.s-1]": 1e-4,
+            "Negative electrode conductivity [S.m-1]": 1e7,
+            "Positive electrode conductivity [S.m-1]": 1e7,
+            "Negative particle diffusivity [m2.s-1]": 1e-8,
+            "Positive particle diffusivity [m2.s-1]": 1e-8,
+            "Negative electrode double-layer capacity [F.m-2]": 0.15,
+            "Positive electrode double-layer capacity [F.m-2]": 0.4,
+        }
+    )
+    for side, rate in (("Negative", 2.0), ("Positive", 1.0)):
+        values[f"{side} electrode exchange-current density [A.m-2]"] = rate
+    return values
+
+
+def test_impedance_of_a_lumped_cell_is_two_arcs() -> None:
+    r"""Randles: each electrode 1 / (a L) times R_ct = RT / (j_0 F) beside its C."""
+    values = lumped_cell()
+    hertz = np.logspace(-0.5, 3, 15)
+    expected = np.zeros(15, dtype=complex)
+    for side, rate in (("Negative", 2.0), ("Positive", 1.0)):
+        radius = values[f"{side} particle radius [m]"]
+        share = values[f"{side} electrode active material volume fraction"]
+        depth = values[f"{side} electrode thickness [m]"]
+        transfer = 8.314462618 * 298.15 / (96485.33212 * rate)
+        layer = values[f"{side} electrode double-layer capacity [F.m-2]"]
+        admittance = 1 / transfer + 2j * np.pi * hertz * layer
+        expected += radius / (3 * share * depth) / admittance
+    found = impedance(values, frequencies=hertz)
+    ours = found["resistance"].values + 1j * found["reactance"].values
+    # what is left is lithium filling the particles, less than 1 % of it down here
+    np.testing.assert_allclose(ours, expected, rtol=0.01)
+    assert np.abs(ours[5:] - expected[5:]).max() < 2e-3 * np.abs(expected[5:]).max()
+    assert (found["reactance"] < 0).all(), "a capacitor's reactance is negative"
+    assert (found["resistance"] > 0).all()
+
+
+def test_impedance_meets_small_steps_of_current_in_time() -> None:
+    """The same DFN in time: V(t) of a small step is the step response of Z at low frequency."""
+    values = pybamm.ParameterValues("Marquis2019")
+    points = {"x_n": 10, "x_s": 5, "x_p": 10, "r_n": 20, "r_p": 20}
+    hertz = 0.01
+    found = impedance(values, frequencies=[hertz], mesh_points=points)
+    area, small, cycles = found.attrs["area"], 1e-3, 4
+    wave = values.copy()
+    wave["Current function [A]"] = lambda t: small * pybamm.sin(2 * np.pi * hertz * t)
+    model = pybamm.lithium_ion.DFN({"surface form": "differential"})
+    simulation = pybamm.Simulation(
+        model,
+        parameter_values=wave,
+        var_pts=points,
+        solver=pybamm.IDAKLUSolver(rtol=1e-10, atol=1e-11),
+    )
+    time = np.linspace(0, cycles / hertz, cycles * 200 + 1)
+    volts = simulation.solve([0, time[-1]], t_interp=time)["Voltage [V]"].entries
+    last = slice(-200, None)  # one whole period
+    phase = np.exp(-2j * np.pi * hertz * time[last])
+    current = small * np.sin(2 * np.pi * hertz * time[last])
+    # over a period the state of charge comes back; only the mean voltage still settles
+    wanted = -(volts[last] * phase).mean() / (current * phase).mean()
+    ours = (found["resistance"] + 1j * found["reactance"]).item() / area
+    assert abs(ours / wanted - 1) < 0.03
+
+
+def test_impedance_keeps_its_schema_and_knows_its_charge() -> None:
+    values = pybamm.ParameterValues("Chen2020")
+    points = {"x_n": 10, "x_s": 5, "x_p": 10}
+    spectra = [
+        impedance(
+            values, frequencies=[1.0, 100.0], initial_state_of_charge=charge, mesh_points=points
+        )
+        for charge in (0.2, 0.8)
+    ]
+    assert spectra[0]["resistance"].dims == ("frequency",)
+    assert spectra[0]["resistance"].attrs["units"] == "ohm m2"
+    assert float(abs(spectra[0]["resistance"] - spectra[1]["resistance"]).max()) > 1e-5
+    area = 0.065 * 1.58
+    assert spectra[0].attrs["area"] == pytest.approx(area, rel=1e-12)
+
+
+def test_wrong_arguments_of_an_impedance_are_refused_together() -> None:
+    with pytest.raises(ValueError) as error:
+        impedance(cell(), frequencies=[0.0], initial_state_of_charge=-1, mesh_points={"y": 3})
+    for word in ("state_of_charge is -1", "'y'", "frequencies"):
+        assert word in str(error.value)
+    bare = cell()
+    del bare["Negative electrode double-layer capacity [F.m-2]"]
+    with pytest.raises(ValueError, match="'Negative electrode double-layer capacity"):
+        impedance(bare, frequencies=[1.0])
+    with pytest.raises(ValueError, match="does not read the input 'x'"):
+        impedance(cell(), frequencies=[1.0], inputs={"x": 1.0})

@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from continuum.cell import discharge, pybamm
+from continuum.cell import discharge, impedance, pybamm
 from continuum.inputs import Electrolyte
 from continuum.laws import Law
 from continuum.schema import DISCHARGE
-from couplers.battery import LAW_KEYS, assumptions, inputs, parameter_values
+from couplers.battery import (
+    LAW_KEYS,
+    assumptions,
+    double_layer_capacity,
+    inputs,
+    parameter_values,
+)
 from couplers.contract import check
 
 ONE = Law("constant", (1.0,), "1")
@@ -223,3 +229,70 @@ def test_assumptions_name_the_window_and_the_kinetics() -> None:
     assert "inside" in inside["window"]
     assert "temperature 250 K lies outside" in outside["window"]
     assert "local concentration" in assumptions(liquid())["exchange_current"]
+
+
+def capacitance() -> xr.Dataset:
+    potential = np.array([0.2, -0.2, 0.0])  # not in order
+    values = np.array([0.3, 0.1, 0.2])
+    along = "potential"
+    return xr.Dataset(
+        {
+            "differential_capacitance": (along, values, {"units": "F m-2"}),
+            "differential_capacitance_std": (along, 0.1 * values, {"units": "F m-2"}),
+            "surface_charge": (along, [0.05, -0.03, 0.0], {"units": "C m-2"}),
+            "surface_charge_std": (along, np.full(3, np.nan), {"units": "C m-2"}),
+            "differential_capacitance_draw": (
+                (along, "draw"),
+                values[:, None] * [1.0, 2.0],
+                {"units": "F m-2"},
+            ),
+        },
+        coords={along: (along, potential, {"units": "V"})},
+        attrs={"reference": "bulk", "method": "fluctuations"},
+    )
+
+
+def test_capacitance_is_taken_at_the_operating_potential_and_says_so() -> None:
+    found = double_layer_capacity(capacitance(), potential=0.1)
+    assert float(found["double_layer_capacity"]) == pytest.approx(0.25)
+    assert float(found["double_layer_capacity_std"]) == pytest.approx(0.025)
+    assert "0.25 F m-2 at 0.1 V against bulk" in found.attrs["assumption"]
+    assert "from 0.1 to 0.3" in found.attrs["assumption"]
+    twice = double_layer_capacity(capacitance(), potential=0.1, draw=1)
+    assert float(twice["double_layer_capacity"]) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="0.5 V, lies outside .*draw is 7, but there are 2"):
+        double_layer_capacity(capacitance(), potential=0.5, draw=7)
+
+
+def test_capacitance_reaches_the_impedance() -> None:
+    """Twice the capacity halves the frequency of the arc's top: Z(w, C) = Z(w / 2, 2 C) there."""
+    key = "Negative electrode double-layer capacity [F.m-2]"
+    other = "Positive electrode double-layer capacity [F.m-2]"
+    surface = {"surface form": "differential"}
+    mesh = {"x_n": 8, "x_s": 4, "x_p": 8}
+    spectra = []
+    for factor in (1.0, 2.0):
+        value = factor * float(
+            double_layer_capacity(capacitance(), potential=0.1)["double_layer_capacity"]
+        )
+        values = parameter_values(liquid(), overrides={key: value, other: value}, options=surface)
+        hertz = np.array([100.0, 300.0]) / factor
+        spectra.append(impedance(values, frequencies=hertz, mesh_points=mesh))
+    for part in ("resistance", "reactance"):
+        np.testing.assert_allclose(spectra[0][part], spectra[1][part], rtol=0.02)
+
+
+def test_override_that_the_model_does_not_read_is_refused() -> None:
+    key = "Negative electrode double-layer capacity [F.m-2]"
+    with pytest.raises(ValueError, match="is not read by the DFN with the options {}"):
+        parameter_values(liquid(), overrides={key: 0.2})
+    options = {"intercalation kinetics": "Marcus-Hush-Chidsey"}
+    new = "Negative electrode reorganization energy [eV]"  # Chen2020 has none
+    values = parameter_values(liquid(), overrides={new: 0.4}, options=options)
+    assert values[new] == 0.4
+    with pytest.raises(ValueError, match="did you mean 'Negative electrode reorganization"):
+        parameter_values(
+            liquid(),
+            overrides={"Negative electrode reorganisation energy [eV]": 0.4},
+            options=options,
+        )
