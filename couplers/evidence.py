@@ -59,6 +59,26 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Tie:
+    """A linear relation of the laws where there is no salt.
+
+    Parameters
+    ----------
+    T : float
+        Temperature (K).
+    weights : tuple of float
+        Weight (1) of what each law is linear in.
+    value, error : float
+        What the weighted sum is to be (1), and how strictly.
+    """
+
+    T: float
+    weights: tuple[float, ...]
+    value: float
+    error: float
+
+
+@dataclass(frozen=True)
 class Weighed:
     """What several properties were measured to be, and the forms that explain each.
 
@@ -77,6 +97,8 @@ class Weighed:
     chi_squared, freedom, inflation : numpy.ndarray
         Misfit of the best form against the stated errors, its degrees of freedom, and the factor
         by which the errors were multiplied; nan where no errors were stated.
+    ties : tuple of Tie
+        What the laws are to keep to between them.
     """
 
     c: np.ndarray
@@ -89,6 +111,7 @@ class Weighed:
     chi_squared: np.ndarray
     freedom: np.ndarray
     inflation: np.ndarray
+    ties: tuple[Tie, ...] = ()
 
     def design(self, shapes: Sequence[Shape]) -> np.ndarray:
         """Terms of all properties in these forms, (condition, property, term)."""
@@ -99,6 +122,21 @@ class Weighed:
             joint[:, index, start : start + block.shape[1]] = block
             start += block.shape[1]
         return joint
+
+    def tied(self, shapes: Sequence[Shape]) -> np.ndarray:
+        """Terms of each tie in these forms, (tie, term)."""
+        none = np.zeros(1)
+        return np.array(
+            [
+                np.concatenate(
+                    [
+                        weight * design(shape, none, np.array([tie.T]), self.reference)[0]
+                        for weight, shape in zip(tie.weights, shapes, strict=True)
+                    ]
+                )
+                for tie in self.ties
+            ]
+        )
 
 
 def candidates(c: np.ndarray, T: np.ndarray) -> list[Shape]:
@@ -232,6 +270,10 @@ def posterior(weighed: Weighed, shapes: Sequence[Shape]) -> tuple[np.ndarray, np
     lower = np.linalg.cholesky(weighed.covariance)
     whitened = np.linalg.solve(lower, joint / scale).reshape(-1, len(scale))
     y = np.linalg.solve(lower, weighed.data.T[..., None]).ravel()
+    if weighed.ties:
+        error = np.array([tie.error for tie in weighed.ties])
+        whitened = np.vstack([whitened, weighed.tied(shapes) / scale / error[:, None]])
+        y = np.concatenate([y, np.array([tie.value for tie in weighed.ties]) / error])
     Q, R = np.linalg.qr(whitened)
     root = solve_triangular(R, np.eye(len(scale))) / scale[:, None]
     return root @ (Q.T @ y), root

@@ -2,14 +2,16 @@ r"""Newman's four properties at scattered conditions → Laws with a joint poste
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import xarray as xr
 from scipy.constants import gas_constant
 
 from continuum.inputs import FARADAY
-from continuum.laws import FORMS, Law
+from continuum.laws import FORMS, HEAT_POWERS, SALT_POWERS, Law
 from couplers.contract import check
-from couplers.evidence import Weighed, best, sample, weigh
+from couplers.evidence import Tie, Weighed, best, sample, weigh
 from couplers.newman import NEWMAN
 
 # property of NEWMAN: (field of Electrolyte, form of its Law)
@@ -21,10 +23,19 @@ LAWS = {
 }
 SCREENING = 0.3  # (mol/L)^(1/2): 1/(B a) of Debye and Hückel in a carbonate, a = 0.5 nm
 SMALLEST_ERROR = 1e-9
+DILUTE = ("conductivity", "salt_diffusivity", "transference_number")
+LEAST_NUMBER = 0.01  # transference number below which its logarithm says too little
+LINEARISATIONS = 4
 VANISHINGLY = 1e-9  # mol m-3, as good as no salt
 
 
-def fit_laws(properties: xr.Dataset, *, draws: int = 400, seed: int = 0) -> xr.Dataset:
+def fit_laws(
+    properties: xr.Dataset,
+    *,
+    dilute_limit: float | None = None,
+    draws: int = 400,
+    seed: int = 0,
+) -> xr.Dataset:
     r"""Fit the four Laws of a liquid jointly, their forms averaged by evidence.
 
     .. math::
@@ -60,6 +71,11 @@ def fit_laws(properties: xr.Dataset, *, draws: int = 400, seed: int = 0) -> xr.D
     ----------
     properties : xarray.Dataset
         NEWMAN, as `couplers.newman.newman` gives it; a property may be absent.
+    dilute_limit : float, optional
+        Relative error (1) to which D at :math:`c \to 0` is to be that of Nernst and Hartley,
+        :math:`2 t_+ (1 - t_+) R T \Lambda / F^2` of the other two laws, at every temperature
+        measured where :math:`t_+ > 0` there. If not given, the limit is free, and only
+        ``nernst_hartley_ratio`` looks at it: points far from the dilute salt know little of it.
     draws : int
         Draws (1) in all, shared evenly among the members of a committee.
     seed : int
@@ -104,12 +120,21 @@ def fit_laws(properties: xr.Dataset, *, draws: int = 400, seed: int = 0) -> xr.D
         faults.append(f"draws is {draws}, but must be at least 2")
     if "transference_number" in names and (properties["transference_number"] >= 1).any():
         faults.append("transference_number is 1 or more, but a salt's is below 1")
+    if dilute_limit is not None:
+        if not (np.isfinite(dilute_limit) and dilute_limit > 0):
+            faults.append(f"dilute_limit is {dilute_limit}, but must be positive")
+        lacking = [name for name in DILUTE if name not in names]
+        if lacking:
+            faults.append(f"dilute_limit needs {', '.join(lacking)} as well")
     if faults:
         raise ValueError("Fit of the laws: " + "; ".join(faults) + ".")
 
     c, T = properties["salt_concentration"].values, properties["temperature"].values
     rng = np.random.default_rng(seed)
     whole, fits = weighed(properties)
+    if dilute_limit is not None:
+        whole = _tied(whole, names, dilute_limit)
+        fits = {name: _tied(fit, names, dilute_limit) for name, fit in fits.items()}
     shares = [len(part) for part in np.array_split(np.arange(draws), len(fits))]
     drawn = [sample(fit, share, rng) for fit, share in zip(fits.values(), shares, strict=True)]
     reference = whole.reference
@@ -398,6 +423,29 @@ def _said(names: list[str], whole: Weighed, fits: dict[str, Weighed]) -> dict[st
                 said.append(f"{whose} has as many terms as conditions, so its misfit is unknown")
     attrs["misfit"] = "; ".join(said) or "every law meets its points within the stated errors"
     return attrs
+
+
+def _tied(fit: Weighed, names: list[str], error: float) -> Weighed:
+    r"""Tie the laws at c → 0: ln D = ln(2 R T / F^2) + ln(kappa / c) + ln t_+ + ln(1 - t_+).
+
+    With u = ln(1 - t_+) the last two are u + ln(1 - e^u), taken linear about the last solution.
+    """
+    place = [names.index(name) for name in DILUTE]
+    for _ in range(LINEARISATIONS):
+        series = best(fit)[0][place[2]]
+        ties = []
+        for T in np.unique(fit.T):
+            tau = (fit.reference - series[0]) / (T - series[0]) - 1
+            u = float(series[1::SALT_POWERS] @ tau ** np.arange(HEAT_POWERS))
+            if u < np.log(1 - LEAST_NUMBER):
+                slope = (1 - 2 * np.exp(u)) / (1 - np.exp(u))
+                weights = np.zeros(len(names))
+                weights[place] = [-1.0, 1.0, -slope]
+                dilute = np.log(2 * gas_constant * T / (1000 * FARADAY**2))
+                value = dilute + u + np.log(1 - np.exp(u)) - slope * u
+                ties.append(Tie(float(T), tuple(weights.tolist()), float(value), error))
+        fit = replace(fit, ties=tuple(ties))
+    return fit
 
 
 def _with_dilute_limit(laws: xr.Dataset, reference: float) -> xr.Dataset:

@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.constants import gas_constant
 
 from continuum.cell import pybamm
+from continuum.inputs import FARADAY
 from continuum.laws import FORMS, SERIES, Law
 from couplers.contract import ContractError
 from couplers.evidence import candidates
@@ -251,13 +253,10 @@ def test_what_the_points_cannot_tell_is_no_candidate() -> None:
 def test_dilute_limits_that_agree_have_the_ratio_of_one() -> None:
     """Nernst and Hartley: ions that do not see each other have all four in closed form."""
     c, T = points(concentrations=(10.0, 40.0, 90.0, 160.0))
-    from scipy.constants import gas_constant, physical_constants
-
-    faraday = physical_constants["Faraday constant"][0]
     plus, minus = 1e-9, 2e-9
     given = properties(0.0, stated=1e-3, concentrations=(10.0, 40.0, 90.0, 160.0))
     for name, value in {
-        "conductivity": faraday**2 * c * (plus + minus) / (gas_constant * T),
+        "conductivity": FARADAY**2 * c * (plus + minus) / (gas_constant * T),
         "salt_diffusivity": np.full(len(c), 2 * plus * minus / (plus + minus)),
         "transference_number": np.full(len(c), plus / (plus + minus)),
         "thermodynamic_factor": np.ones(len(c)),
@@ -269,6 +268,52 @@ def test_dilute_limits_that_agree_have_the_ratio_of_one() -> None:
     assert float(found["nernst_hartley_ratio"]) == pytest.approx(1.0, abs=0.01)
     given["salt_diffusivity"] = (1.5 * given["salt_diffusivity"]).assign_attrs(units="m2 s-1")
     assert float(fit_laws(given, draws=10)["nernst_hartley_ratio"]) == pytest.approx(1.5, abs=0.02)
+
+
+def ideal(noise: float, seed: int = 0) -> xr.Dataset:
+    """Ions that do not see each other, measured well away from the dilute limit."""
+    c, T = points()
+    given = properties(noise)
+    rng = np.random.default_rng(seed)
+    walden = np.exp(-1800 * (1 / T - 1 / 298.15) - 0.5 * c / 1000)
+    plus, minus = 4e-10 * walden, 6e-10 * walden
+    for name, value in {
+        "conductivity": FARADAY**2 * c * (plus + minus) / (gas_constant * T),
+        "salt_diffusivity": 2 * plus * minus / (plus + minus),
+        "transference_number": plus / (plus + minus),
+        "thermodynamic_factor": np.ones(len(c)),
+    }.items():
+        units = given[name].attrs
+        size = 1 - value if name == "transference_number" else value
+        given[name] = ("condition", value + noise * size * rng.standard_normal(len(c)), units)
+        given[f"{name}_std"] = ("condition", noise * size, units)
+    return given
+
+
+def test_diffusivity_can_be_tied_to_the_dilute_limit_of_the_other_laws() -> None:
+    """Tied, it is known far better where no point is, and inside nothing moves beyond its error."""
+    given = ideal(0.03)
+    free, tied = (fit_laws(given, dilute_limit=tie, draws=400) for tie in (None, 0.01))
+    assert float(free["nernst_hartley_ratio_std"]) > 0.05
+    assert float(tied["nernst_hartley_ratio_std"]) < 0.03
+    assert float(tied["nernst_hartley_ratio"]) == pytest.approx(1.0, abs=0.02)
+    c, T = np.array([1.0, 1200.0]), np.array([298.15, 298.15])
+    truth_here = 4.8e-10 * np.exp(-0.5 * c / 1000)
+    for index, shrinks in ((0, True), (1, False)):
+        drawn = [evaluate(one, c, T)["salt_diffusivity_draw"][index] for one in (free, tied)]
+        spread = [float(np.subtract(*np.percentile(one, [84, 16]))) for one in drawn]
+        assert (spread[1] < 0.7 * spread[0]) is shrinks
+        assert abs(float(drawn[1].mean()) - truth_here[index]) < 2 * spread[1]
+    with pytest.raises(ValueError, match=r"dilute_limit is -1.0.*needs conductivity as well"):
+        fit_laws(given.drop_vars(["conductivity", "conductivity_std"]), dilute_limit=-1.0)
+
+
+def test_where_the_cation_lags_behind_there_is_nothing_to_tie() -> None:
+    """A transference number that tends below 0 has no dilute limit of two ions."""
+    given = ideal(0.03)
+    given["transference_number"] = (given["transference_number"] - 0.6).assign_attrs(units="1")
+    free, tied = (fit_laws(given, dilute_limit=tie, draws=20) for tie in (None, 0.01))
+    assert free.equals(tied)
 
 
 def test_faults_are_refused() -> None:
