@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from atomistic.observables.onsager import salt_diffusion
+from atomistic.observables.transport import transport as atomistic_transport
 from atomistic.schema import TRANSPORT
 from couplers.contract import ContractError, check
 from couplers.fits import LAWS
 from couplers.newman import NEWMAN, newman
+from tests.atomistic import synthetic
 from tests.couplers.measured import DENSITY, MOLAR, VOLUME, points, properties, transport, truth
 
 WORD = "thermodynamic_factor_definition"
@@ -209,3 +212,37 @@ def test_a_cation_that_carries_more_than_everything_is_refused() -> None:
 
 def test_the_liquid_passes_the_gate_of_its_producer() -> None:
     check(transport(frame="mass"), TRANSPORT)
+
+
+def test_what_the_atomistic_scale_makes_of_a_trajectory_goes_in_as_it_is() -> None:
+    """Ions in argon with known collective motion; argon's frame is that of the solvent."""
+    pairs = 16
+    ions = synthetic.binary_salt(np.random.default_rng(8), (2, 1500, pairs), cation=0.3, anion=0.6)
+    rest = np.zeros_like(ions[:, :, :8])
+    given = synthetic.trajectory(
+        [np.concatenate([ions, rest], axis=2)],
+        symbols=["Li"] * pairs + ["Cl"] * pairs + ["Ar"] * 8,
+        temperatures=[800.0],
+    )
+    names = ["Li", "Cl", "Ar"]
+    seen = atomistic_transport(given, charges={"Li": 1, "Cl": -1, "Ar": 0}, mobile=names)
+    found = newman(seen)
+    assert seen.attrs["frame"] == "solvent"
+    assert set(LAWS) & set(found) == {"conductivity", "transference_number"}
+    for name in ("conductivity", "transference_number"):
+        np.testing.assert_allclose(found[name], seen[name], rtol=1e-12)
+        np.testing.assert_allclose(found[f"{name}_draw"], seen[f"{name}_draw"], rtol=1e-9)
+    cross = 0.4 * np.sqrt(0.3 * 0.6)
+    true = (0.3 - cross) / (0.9 - 2 * cross)
+    away = (found["transference_number"] - true) / found["transference_number_std"]
+    assert abs(float(away[0])) < 3
+    factor = seen.assign(
+        thermodynamic_factor=("condition", [2.0], {"units": "1"}),
+        thermodynamic_factor_std=("condition", [0.1], {"units": "1"}),
+        salt_molar_volume=("condition", [0.0], {"units": "m3 mol-1"}),
+    ).assign_attrs({WORD: "molar"})
+    whole = newman(factor)
+    c = float(whole["salt_concentration"][0])
+    expected = salt_diffusion(seen["onsager"].values[0], c, 800.0, 2.0)
+    assert float(whole["salt_diffusivity"][0]) == pytest.approx(float(expected), rel=1e-9)
+    assert whole["member"].sizes == {"draw": seen.sizes["draw"]}
