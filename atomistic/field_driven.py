@@ -1,0 +1,367 @@
+r"""Ions driven by a uniform electric field: conductivity and mobilities from drift.
+
+The third route beside displacements and Green-Kubo, and the only one that sees where the response
+stops being linear. The field puts in heat, and a thermostat that rescaled all velocities would
+brake the drift as well; the one here touches only the two directions across the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import torch_sim as ts
+import xarray as xr
+from ase import Atoms
+from scipy import constants, stats
+from torch_sim.integrators.md import MDState, velocity_verlet_step
+from torch_sim.integrators.nvt import nvt_vrescale_init
+from torch_sim.models.interface import ModelInterface
+from torch_sim.state import SimState
+from torch_sim.units import MetalUnits
+
+from atomistic.dynamics import THERMOSTAT_TIME, Progress, Schedule, UnstableDynamics
+from atomistic.potentials.load import Potential
+from atomistic.units import ANGSTROM, PICOSECOND
+
+BLOCKS = 5  # pieces of each run whose means give the error
+SIGNIFICANT = 0.01  # chance of calling a linear response nonlinear
+TOO_HOT = 3.0  # times the target temperature, along the field
+
+
+class InField(ModelInterface):
+    r"""A model with :math:`q E` added to its forces, each system with its own field.
+
+    Parameters
+    ----------
+    model : torch_sim ModelInterface
+        What the ions feel of each other.
+    charge : torch.Tensor
+        Charge of each atom of the batch (e), (atom,).
+    field : torch.Tensor
+        Field of each system (V Å-1), (system, 3).
+    """
+
+    def __init__(self, model: ModelInterface, charge: torch.Tensor, field: torch.Tensor) -> None:
+        super().__init__()
+        self._device, self._dtype = model.device, model.dtype
+        self._compute_forces, self._compute_stress = True, False
+        self.model, self.charge, self.field = model, charge, field
+
+    def forward(self, state: SimState, **kwargs: object) -> dict[str, torch.Tensor]:
+        """Return energy (eV, per system, without the field's) and forces (eV Å-1, per atom)."""
+        found = self.model(state)
+        push = self.charge[:, None] * self.field[state.system_idx]
+        return {"energy": found["energy"], "forces": found["forces"] + push}
+
+
+def across_rescale(state: MDState, direction: torch.Tensor, kT: torch.Tensor, ratio: float) -> None:
+    r"""Rescale momenta across a direction stochastically, in place; those along it stay.
+
+    The velocity-rescaling thermostat of Bussi, Donadio and Parrinello for the :math:`2N - 2`
+    momenta across the field.
+
+    Parameters
+    ----------
+    state : torch_sim MDState
+        Equal systems with their centre of mass at rest across the field.
+    direction : torch.Tensor
+        Unit vector of the field, (3,).
+    kT : torch.Tensor
+        Thermal energy of each system (eV).
+    ratio : float
+        Step over relaxation time.
+
+    References
+    ----------
+    Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007),
+    https://doi.org/10.1063/1.2408420
+    """
+    along = (state.momenta @ direction)[:, None] * direction
+    across = state.momenta - along
+    systems = len(kT)
+    kinetic = (across.square() / (2 * state.masses[:, None])).sum(1).reshape(systems, -1)
+    now, freedom = kinetic.sum(1), 2 * kinetic.shape[1] - 2
+    shape = torch.full_like(now, (freedom - 1) / 2)
+    one = torch.randn(systems, dtype=now.dtype, device=now.device, generator=state.rng)
+    rest = 2 * torch._standard_gamma(shape, generator=state.rng)
+    keep = float(np.exp(-ratio))
+    new = (1 - keep) * kT / (2 * now)
+    scale = keep + new * (one.square() + rest) + 2 * one * torch.sqrt(keep * new)
+    state.momenta = along + across * scale.sqrt()[state.system_idx][:, None]
+
+
+def field_driven(
+    structures: Sequence[Atoms],
+    potential: Potential,
+    *,
+    charges: Mapping[str, float],
+    fields: Sequence[float],
+    temperature: float,
+    schedule: Schedule,
+    direction: Sequence[float] = (0.0, 0.0, 1.0),
+    draws: int = 400,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> xr.Dataset:
+    r"""Conductivity (S m-1) and mobilities (m2 V-1 s-1) from the drift in a uniform field.
+
+    .. math:: j(E) = \frac{e}{V} \sum_i z_i \langle v_i \cdot \hat E \rangle
+              = \sigma E + \beta E^3, \qquad u_s = \frac{\langle v_s \cdot \hat E \rangle}{E}
+
+    Every field is run with both signs, which cancels what is even in it, all fields and replicas
+    in one batch. Errors come from the scatter of block means of the replicas. If a cubic term is
+    needed (chi-square test at 1 %), the response is called nonlinear and sigma is its slope at
+    zero field; if not, it is the straight line's.
+
+    Parameters
+    ----------
+    structures : sequence of Atoms
+        Equilibrated replicas of one liquid, with the same atoms in the same order.
+    potential : Potential
+        What drives the dynamics.
+    charges : mapping of str to float
+        Charge number of each element (1), on which the field pulls; neutral altogether.
+    fields : sequence of float
+        Field strengths (V m-1), positive; two or more for a test of linearity. In a melt 1e8 to
+        5e8 V/m shows in some ten picoseconds.
+    temperature : float
+        Temperature (K).
+    schedule : Schedule
+        Its equilibration passes with the field on and is left out.
+    direction : sequence of float
+        Direction of the field.
+    draws : int
+        Draws of sigma and the mobilities.
+    seed : int
+        Seed of velocities, thermostat and draws.
+    progress : callable, optional
+        Called with (steps done, steps in all, what is running).
+
+    Returns
+    -------
+    xarray.Dataset
+        ``current_density`` (A m-2), ``drift_velocity`` (species, field) (m s-1), relative to the
+        centre of mass, ``temperature_along`` and ``temperature_across`` (K) by ``field`` (V m-1);
+        ``conductivity`` and ``mobility`` (species) with ``_std`` and ``_draw``;
+        ``nonlinearity_probability`` (1), the chance of so much curvature were the response linear
+        (nan for one field); ``linear``; attribute ``verdict``.
+
+    Raises
+    ------
+    ValueError
+        Lists what is wrong with fields, charges or direction.
+    UnstableDynamics
+        If the field heats the ions faster than they share it: three times the target along it.
+    """
+    symbols = structures[0].get_chemical_symbols() if structures else []
+    strength = np.asarray(fields, float)
+    unit = np.asarray(direction, float)
+    faults = []
+    if not structures or any(one.get_chemical_symbols() != symbols for one in structures):
+        faults.append("structures must be replicas of the same atoms in the same order")
+    if strength.ndim != 1 or not len(strength) or not (strength > 0).all():
+        faults.append(f"fields are {list(fields)} V/m, but must be positive")
+    if missing := sorted({name for name in symbols if name not in charges}):
+        faults.append(f"no charge is given for {', '.join(missing)}")
+    elif abs(sum(charges[name] for name in symbols)) > 1e-6:
+        faults.append(
+            f"the ions carry {sum(charges[name] for name in symbols):+g} e, but must be neutral, "
+            "or the whole drifts off"
+        )
+    if unit.shape != (3,) or not np.linalg.norm(unit) > 0:
+        faults.append(f"direction is {list(direction)}, expected a vector of three")
+    if faults:
+        raise ValueError("field_driven: " + "; ".join(faults) + ".")
+    unit = unit / np.linalg.norm(unit)
+    potential.check_elements(structures)
+    signed = np.concatenate([strength, -strength])
+    batch = [atoms for _ in signed for atoms in structures]
+    base = potential.model
+    state = ts.io.atoms_to_state(batch, base.device, base.dtype)
+    state.rng = seed
+    along = torch.as_tensor(unit, dtype=base.dtype, device=base.device)
+    pull = torch.as_tensor(
+        np.repeat(signed, len(structures)) * ANGSTROM, dtype=base.dtype, device=base.device
+    )
+    number = torch.tensor([charges[name] for name in symbols], dtype=base.dtype).to(base.device)
+    model = InField(base, number.repeat(len(batch)), pull[:, None] * along)
+    thermal = temperature * float(MetalUnits.temperature)
+    kT = torch.full((len(batch),), thermal, dtype=base.dtype, device=base.device)
+    momenta = np.concatenate([atoms.get_momenta() for atoms in batch])
+    if momenta.any():
+        state.momenta = torch.as_tensor(momenta, dtype=base.dtype, device=base.device)
+    moving = nvt_vrescale_init(state, model, kT=kT)
+    kinds = list(dict.fromkeys(symbols))
+    belongs = torch.tensor([[name == kind for name in symbols] for kind in kinds])
+    belongs = belongs.to(base.dtype).to(base.device)
+    belongs = belongs / belongs.sum(1, keepdim=True)
+    step = torch.tensor(schedule.timestep * 1e-3 * float(MetalUnits.time), dtype=base.dtype)
+    total = schedule.warm_up + schedule.frames * schedule.stride
+    drift, heat = [], []
+    for done in range(1, total + 1):
+        across_rescale(moving, along, kT, schedule.timestep / THERMOSTAT_TIME)
+        moving = velocity_verlet_step(state=moving, dt=step, model=model)
+        since = done - schedule.warm_up
+        if done % schedule.stride:
+            continue
+        mean, hot = _look(moving, along, belongs, thermal)
+        if not np.isfinite(hot).all() or (hot[:, 0] > TOO_HOT).any():
+            worst = int(np.nan_to_num(hot[:, 0], nan=np.inf).argmax()) // len(structures)
+            raise UnstableDynamics(
+                f"A field of {abs(signed[worst]):.2g} V/m heats the ions along it to "
+                f"{np.nan_to_num(hot[:, 0], nan=np.inf).max():.1f} times the target after "
+                f"{done * schedule.timestep / 1000:.2f} ps; use weaker fields."
+            )
+        if progress is not None:
+            progress(done, total, "driven by a field")
+        if since > 0:
+            drift.append(mean)
+            heat.append(hot)
+    velocity = np.moveaxis(np.array(drift), 0, 1) * ANGSTROM / PICOSECOND * float(MetalUnits.time)
+    shape = (2, len(strength), len(structures))
+    velocity = velocity.reshape(*shape, len(drift), len(kinds))
+    velocity[1] *= -1  # along the field that pulls, whichever way it points
+    warmth = np.moveaxis(np.array(heat), 0, 1).reshape(*shape, len(heat), 2) * temperature
+    volume = np.mean([atoms.get_volume() for atoms in structures]) * ANGSTROM**3
+    count = np.array([symbols.count(kind) for kind in kinds])
+    charge = np.array([charges[kind] for kind in kinds]) * count * constants.e / volume
+    return _response(
+        velocity, charge, strength, kinds, warmth.mean((0, 2, 3)), temperature, draws, seed
+    )
+
+
+def _look(
+    state: MDState, along: torch.Tensor, belongs: torch.Tensor, thermal: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean velocity of each species about the centre of mass, and two temperatures."""
+    systems = state.n_systems
+    mass = state.masses.reshape(systems, -1)
+    momentum = state.momenta.reshape(systems, -1, 3)
+    speed = (momentum @ along) / mass
+    centre = (mass * speed).sum(1) / mass.sum(1)
+    mean = (speed - centre[:, None]) @ belongs.T
+    members = (belongs > 0).to(mass.dtype)
+    peculiar = speed - centre[:, None] - mean @ members
+    along_it = (mass * peculiar.square()).mean(1) / thermal
+    total = (momentum.square().sum(2) / mass).mean(1)
+    across = (total - (mass * speed.square()).mean(1)) / (2 * thermal)
+    return mean.cpu().numpy(), torch.stack([along_it, across], 1).cpu().numpy()
+
+
+def _response(
+    velocity: np.ndarray,
+    charge: np.ndarray,
+    strength: np.ndarray,
+    kinds: list[str],
+    warmth: np.ndarray,
+    temperature: float,
+    draws: int,
+    seed: int,
+) -> xr.Dataset:
+    """Fit current and drift of (sign, field, replica, frame, species) to the field."""
+    fields = len(strength)
+    pieces = np.array_split(np.arange(velocity.shape[3]), BLOCKS)
+    blocks = np.stack([velocity[:, :, :, piece].mean(3) for piece in pieces], axis=3)
+    # sign, field, replica and block of one field are samples of one mean
+    samples = np.moveaxis(blocks, 1, 0).reshape(fields, -1, len(kinds))
+    current = samples @ charge
+    size = samples.shape[1]
+    freedom = fields * (size - 1)
+    # the noise of a mean does not depend on a weak field: pool it
+    noise = float(np.sqrt(current.var(1, ddof=1).mean() / size))
+    noises = np.sqrt(samples.var(1, ddof=1).mean(0) / size)
+    mean, means = current.mean(1), samples.mean(1)
+    scale = strength / strength.max()
+    straight = scale @ mean / (scale @ scale)
+    chance, linear = np.nan, True
+    design = scale[:, None]
+    if fields > 1:
+        excess = float(((mean - straight * scale) ** 2).sum() / noise**2) / (fields - 1)
+        chance = float(stats.f.sf(excess, fields - 1, freedom))
+        linear = chance > SIGNIFICANT
+        if not linear:
+            design = np.column_stack([scale, scale**3])
+    inverse = np.linalg.inv(design.T @ design)
+    best = (inverse @ design.T @ mean)[0] / strength.max()
+    error = noise * np.sqrt(inverse[0, 0]) / strength.max()
+    drift = (inverse @ design.T @ means)[0] / strength.max()
+    drifts = noises * np.sqrt(inverse[0, 0]) / strength.max()
+    rng = np.random.default_rng([seed, 5])
+    student = rng.standard_t(freedom, draws)
+    said = "one field only: linearity was not tested"
+    if fields > 1:
+        word = "linear" if linear else "nonlinear, the slope at zero field is given"
+        said = f"{word} up to {strength.max():.2g} V/m (probability {chance:.2g})"
+    students = rng.standard_t(freedom, (len(kinds), draws))
+    rows = ("field",)
+    return xr.Dataset(
+        {
+            "temperature": ((), temperature, {"units": "K"}),
+            "current_density": (rows, mean, {"units": "A m-2"}),
+            "current_density_std": (rows, np.full(fields, noise), {"units": "A m-2"}),
+            "drift_velocity": (("species", "field"), means.T, {"units": "m s-1"}),
+            "drift_velocity_std": (
+                ("species", "field"),
+                np.repeat(noises[:, None], fields, 1),
+                {"units": "m s-1"},
+            ),
+            "temperature_along": (rows, warmth[:, 0], {"units": "K"}),
+            "temperature_across": (rows, warmth[:, 1], {"units": "K"}),
+            "conductivity": ((), best, {"units": "S m-1"}),
+            "conductivity_std": ((), error, {"units": "S m-1"}),
+            "conductivity_draw": ("draw", best + error * student, {"units": "S m-1"}),
+            "mobility": ("species", drift, {"units": "m2 V-1 s-1"}),
+            "mobility_std": ("species", drifts, {"units": "m2 V-1 s-1"}),
+            "mobility_draw": (
+                ("species", "draw"),
+                drift[:, None] + drifts[:, None] * students,
+                {"units": "m2 V-1 s-1"},
+            ),
+            "nonlinearity_probability": ((), chance, {"units": "1"}),
+            "linear": ((), linear),
+        },
+        coords={"field": ("field", strength, {"units": "V m-1"}), "species": kinds},
+        attrs={"frame": "mass", "verdict": said},
+    )
+
+
+def beside_fluctuations(driven: xr.Dataset, fluctuation: xr.Dataset) -> xr.Dataset:
+    """Put the conductivity of fluctuations (S m-1) beside that of drift, with how they agree.
+
+    Parameters
+    ----------
+    driven : xarray.Dataset
+        What `field_driven` gave.
+    fluctuation : xarray.Dataset
+        A TRANSPORT, or what a Green-Kubo estimator gave, of one condition.
+
+    Returns
+    -------
+    xarray.Dataset
+        `driven` with ``fluctuation_conductivity`` and its ``_std`` (S m-1), and
+        ``disagreement`` (1), their difference in standard errors.
+
+    Raises
+    ------
+    ValueError
+        If the other holds more than one conductivity.
+    """
+    if fluctuation["conductivity"].size != 1:
+        raise ValueError(
+            f"beside_fluctuations: {fluctuation['conductivity'].size} conductivities were given; "
+            "choose one condition with isel(condition=...)."
+        )
+    value = float(fluctuation["conductivity"].values.ravel()[0])
+    error = float(fluctuation["conductivity_std"].values.ravel()[0])
+    apart = float(driven["conductivity"]) - value
+    return driven.assign(
+        fluctuation_conductivity=((), value, {"units": "S m-1"}),
+        fluctuation_conductivity_std=((), error, {"units": "S m-1"}),
+        disagreement=(
+            (),
+            apart / float(np.hypot(error, driven["conductivity_std"])),
+            {"units": "1"},
+        ),
+    )
