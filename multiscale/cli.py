@@ -1,10 +1,10 @@
-"""The command line: run, check, report, certify."""
+"""The command line: run, check, report, certify, train-corrector."""
 
 from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -151,6 +151,50 @@ def certify(
         json_file.write_text(certificate.to_json() + "\n")
     if not certificate.sound:
         raise typer.Exit(UNSOUND)
+
+
+@app.command("train-corrector")
+def train_corrector(
+    case: Annotated[Path, typer.Argument(help="A TOML file with a table [corrector].")],
+) -> None:
+    """Train a residual corrector, SPMe to P2D, for a cell of one's own."""
+    from multiscale.executors import quiet_imports
+    from multiscale.progress import bars
+
+    console = _console()
+    try:
+        with quiet_imports():
+            from multiscale.correctors import read_wanted, train
+
+            wanted = read_wanted(case)
+            with bars(console) as progress:
+                path, judged = train(wanted, case.parent, progress=progress)
+    except ValueError as error:
+        _stop(str(error))
+    _print_judged(judged, console)
+    console.print(f"[dim]Corrector  [/dim]{path}", soft_wrap=True)
+
+
+def _print_judged(judged: dict[str, Any], console: Console) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title="Voltage against P2D, mV, profiles not learnt from")
+    table.add_column("profiles")
+    for heading in ("SPMe", "student", "ensemble", "largest", "covered", "abstained"):
+        table.add_column(heading, justify="right")
+    for name, found in judged.items():
+        best = found["ensemble"]
+        table.add_row(
+            name,
+            f"{best['spme_rms']:.2f}",
+            f"{found['student']['rms']:.2f}",
+            f"{best['rms']:.2f}",
+            f"{best['max']:.1f}",
+            f"{100 * best['covered']:.0f} %",
+            f"{100 * best['abstained']:.1f} %",
+        )
+    console.print(table)
 
 
 def _print_certificate(certificate: Certificate, console: Console) -> None:

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 from couplers.residual.corrector import Corrector, load
-from couplers.residual.features import ACTIVE, STATIC, assemble
+from couplers.residual.features import ACTIVE, LEAST_SALT, STATIC, assemble
 from couplers.residual.layers import ELECTROLYTE
 from couplers.residual.p2d import follow
 from couplers.residual.parameters import Cell
@@ -117,7 +117,7 @@ class Corrected:
                 rate,
                 self.memories,
                 self.electrolyte,
-                log=torch.log,
+                log=lambda x: torch.log(x.clamp_min(LEAST_SALT)),
                 arcsinh=torch.asinh,
             )
             features = torch.stack(static + active, -1)

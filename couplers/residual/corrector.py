@@ -12,6 +12,8 @@ import numpy as np
 
 SHIPPED = Path(__file__).with_name("shipped")
 COVERAGE = 0.9
+FLOOR = 5e-5  # V, below which no error is looked at
+LARGEST_BAND = 1.0  # V
 Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
 
 
@@ -43,10 +45,9 @@ class Corrector:
     teachers: tuple[Layers, ...]
     lowest: np.ndarray  # of all features, static first: the box that was trained in
     highest: np.ndarray
-    largest_spread: float  # V, of the ensemble, beyond which it abstains
-    floor: float  # V, added to the spread in quadrature
-    student_factor: float  # half width of the band in units of that
-    ensemble_factor: float
+    doubt_weights: np.ndarray  # (network, term), see `doubt`; the student first
+    largest_doubt: np.ndarray  # V, (network,), beyond which it abstains
+    factor: np.ndarray  # (network,), half width of the band in units of the doubt
     abstained_band: float  # V, where it abstains
     memory_times: np.ndarray  # s
     cell: str  # fingerprint of the cell
@@ -91,24 +92,44 @@ class Corrector:
         """
         if network not in ("ensemble", "student"):
             raise ValueError(f"network is {network!r}, expected 'ensemble' or 'student'.")
+        which = ("student", "ensemble").index(network)
+        said, terms, spread = self.terms(static, active)
+        doubt = np.exp(terms @ self.doubt_weights[which])
+        with np.errstate(invalid="ignore"):
+            fine = (self.outside(static, active) <= 0) & (doubt <= self.largest_doubt[which])
+        half = self.factor[which] * doubt
+        widened = np.fmax(self.abstained_band, np.fmin(half, LARGEST_BAND))
+        return Correction(
+            voltage=np.where(fine, said[which], 0.0),
+            band=np.where(fine, half, widened),
+            abstained=~fine,
+            spread=spread,
+        )
+
+    def terms(
+        self, static: np.ndarray, active: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What both networks say (V), the terms of the doubt, and the ensemble's spread (V).
+
+        The doubt is the size of error (V) to be expected, the exponential of a weighted sum of:
+        1, and the logarithms of the ensemble's spread together with the student's distance from
+        it, of the correction, and of the size of the active features.
+        """
         s = np.clip((static - self.static_mean) / self.static_scale, -20, 20)
         d = np.clip(active / self.active_scale, -50, 50)
         student = self.unit * forward(self.student, s, d)
         each = np.stack([self.unit * forward(layers, s, d) for layers in self.teachers])
-        spread = each.std(axis=0, ddof=1)
-        mean = each.mean(axis=0)
-        doubt = np.sqrt(self.floor**2 + spread**2 + (student - mean) ** 2)
-        with np.errstate(invalid="ignore"):
-            fine = (self.outside(static, active) <= 0) & (spread <= self.largest_spread)
-        chosen = student if network == "student" else mean
-        factor = self.student_factor if network == "student" else self.ensemble_factor
-        widened = np.maximum(self.abstained_band, factor * doubt)
-        return Correction(
-            voltage=np.where(fine, chosen, 0.0),
-            band=np.where(fine, factor * doubt, np.nan_to_num(widened, nan=self.abstained_band)),
-            abstained=~fine,
-            spread=spread,
+        spread, mean = each.std(axis=0, ddof=1), each.mean(axis=0)
+        terms = np.stack(
+            [
+                np.ones_like(mean),
+                np.log(np.sqrt(FLOOR**2 + spread**2 + (student - mean) ** 2)),
+                np.log(np.sqrt(FLOOR**2 + mean**2)),
+                0.5 * np.log(0.01 + (d**2).mean(axis=-1)),
+            ],
+            axis=-1,
         )
+        return np.stack([student, mean]), terms, spread
 
     def save(self, path: str | Path) -> None:
         """Write all of it to one ``.npz`` file of plain arrays."""

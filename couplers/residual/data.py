@@ -21,7 +21,7 @@ from couplers.residual.p2d import P2D, POINTS, follow
 from couplers.residual.parameters import Cell
 from couplers.residual.spme import SPMe
 
-SCALE_RANGE = 0.5  # electrolyte scales from this to its inverse
+SCALE_RANGE = 0.6  # electrolyte scales from this to its inverse
 TRANSFERENCE_RANGE = 0.1
 FACTOR_RANGE = 0.3
 AS_PUBLISHED = 0.3  # the share of profiles with the set's own electrolyte

@@ -5,7 +5,7 @@ those that vanish at rest. So it is zero at rest whatever the network's weights.
 features :math:`s` say where the cell stands: mean stoichiometries, slopes of the open-circuit
 potentials at the particles' surfaces, the electrolyte relative to the one of the parameter set.
 The active ones :math:`d` say how far it is from rest: the C-rate, surface less mean stoichiometry,
-salt concentrations less their value at rest, and memories of the C-rate,
+salt concentrations less their value at rest and their logarithms, and memories of the C-rate,
 
 .. math:: \dot z_k = (C - z_k) / \tau_k
 
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from couplers.residual.parameters import Cell
 
 SLOPE_STEP = 0.004  # in stoichiometry, of the finite difference that gives a slope
+LEAST_SALT = 0.02  # relative to rest, where logarithms are cut off
 SLOPE_SCALE = 0.2  # V, where the inverse sinh of a slope turns
-MEMORIES = (0.05, 0.2, 0.8, 3.2, 12.8)  # in diffusion times of the electrolyte
+MEMORIES = (0.05, 0.2, 0.8, 3.2, 12.8, 51.2, 204.8)  # in diffusion times of the electrolyte
 STATIC = (
     "negative_mean",
     "positive_mean",
@@ -43,6 +44,10 @@ ACTIVE = (
     "positive_salt",
     "left_salt",
     "right_salt",
+    "log_negative_salt",
+    "log_positive_salt",
+    "log_left_salt",
+    "log_right_salt",
     *(f"memory_{k}" for k in range(len(MEMORIES))),
 )
 STATES = (
@@ -121,7 +126,7 @@ def assemble(
     memories: Any,
     electrolyte: Mapping[str, Any],
     *,
-    log: Any = np.log,
+    log: Any = None,
     arcsinh: Any = np.arcsinh,
 ) -> tuple[list[Any], list[Any]]:
     """Form the static and the active features from the states of an SPMe.
@@ -138,13 +143,15 @@ def assemble(
     electrolyte : mapping
         The electrolyte relative to the set's own (1), names as in `couplers.residual.layers`.
     log, arcsinh : callable
-        The functions for that kind of array.
+        The functions for that kind of array; the logarithm must not fall below that of
+        `LEAST_SALT`.
 
     Returns
     -------
     static, active : list
         In the order of `STATIC` and `ACTIVE`.
     """
+    log = _log if log is None else log
     found: dict[str, Any] = {
         "negative_mean": states["negative_mean"],
         "positive_mean": states["positive_mean"],
@@ -159,6 +166,11 @@ def assemble(
         found[name] = log(electrolyte[scale])
     for name in ("negative_salt", "positive_salt", "left_salt", "right_salt"):
         found[name] = states[name] - 1
+        found[f"log_{name}"] = log(states[name])
     for k in range(len(MEMORIES)):
         found[f"memory_{k}"] = memories[k]
     return [found[name] for name in STATIC], [found[name] for name in ACTIVE]
+
+
+def _log(x: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(x, LEAST_SALT))

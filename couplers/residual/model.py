@@ -11,7 +11,7 @@ import numpy as np
 
 from continuum.cell import pybamm
 from couplers.residual.corrector import Corrector, load
-from couplers.residual.features import SLOPE_STEP, assemble
+from couplers.residual.features import LEAST_SALT, SLOPE_STEP, assemble
 
 SAME = 1e-3  # relative difference in which two cells are still one
 MEMORY = "Corrector memory {}"
@@ -152,7 +152,7 @@ class CorrectedSPMe(pybamm.lithium_ion.SPMe):
             rate,
             memories,
             _relative(chosen, electrolyte_at_rest()),
-            log=pybamm.log,
+            log=lambda x: pybamm.log(pybamm.maximum(x, LEAST_SALT)),
             arcsinh=pybamm.arcsinh,
         )
         same: pybamm.Symbol = pybamm.Scalar(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,21 @@ import torch
 import xarray as xr
 
 from continuum.cell import pybamm
-from couplers.residual.corrector import Corrector, Layers, conformal, forward
+from couplers.residual.corrector import FLOOR, Corrector, Layers, conformal, forward
 from couplers.residual.data import cell_hash, fast, generate, held_out, slow, unseen
 from couplers.residual.features import memory_times
 from couplers.residual.model import described
 from couplers.residual.parameters import read_cell
 
-TEACHER, STUDENT = 40, 15  # hidden width of each network
-MEMBERS = 4
-EPOCHS, STUDENT_EPOCHS = 25, 50
-SAMPLES, BATCH = 300_000, 4096
+TEACHER, STUDENT = 44, 15  # hidden width of each network
+MEMBERS = 3
+EPOCHS, STUDENT_EPOCHS = 50, 70
+SAMPLES, BATCH = 200_000, 512
 UNIT = 4e-3  # V
 HUBER = 0.5  # in that unit
-LEARNING_RATE = 6e-3
+LEARNING_RATE = 4e-3
 BOX_QUANTILE, BOX_MARGIN = 2e-4, 0.05
-SPREAD_QUANTILE = 0.998
-FLOOR = 5e-5  # V
+FLAGGED = 0.02  # the share of calibration samples with the largest doubt
 PROFILES = 384
 MOST_DEPLETED = 0.1
 LARGE = 3.0  # mV
@@ -143,10 +143,9 @@ def train(
         teachers=tuple(network.arrays() for network in teachers),
         lowest=lowest - margin,
         highest=highest + margin,
-        largest_spread=np.inf,
-        floor=FLOOR,
-        student_factor=1.0,
-        ensemble_factor=1.0,
+        doubt_weights=np.zeros((2, 4)),
+        largest_doubt=np.full(2, np.inf),
+        factor=np.ones(2),
         abstained_band=0.0,
         memory_times=np.asarray(memory_times, dtype=float),
         cell=cell,
@@ -162,29 +161,40 @@ def train(
 
 
 def calibrate(corrector: Corrector, calibration: Mapping[str, xr.Dataset]) -> Corrector:
-    """Set the largest spread and the factors of the band from profiles not learnt from.
+    """Fit the doubt, the limit of abstention and the band to profiles not learnt from.
 
-    A profile counts up to where the corrector would abstain.
+    Every other profile fits the doubt and its limit; the rest sets the factor of the band, so that
+    the one does not flatter the other. A profile counts up to where the corrector would abstain.
     """
-    from dataclasses import replace
-
-    static, active, residual = samples(calibration)
-    spread = corrector.correct(static, active).spread
+    fitting = {name: data.isel(draw=slice(0, None, 2)) for name, data in calibration.items()}
+    scoring = {name: data.isel(draw=slice(1, None, 2)) for name, data in calibration.items()}
+    static, active, residual = samples(fitting)
+    said, terms, _ = corrector.terms(static, active)
     inside = corrector.outside(static, active) <= 0
-    limit = float(np.quantile(spread[inside], SPREAD_QUANTILE))
-    rest = float(np.quantile(np.abs(residual), 0.99))
-    limited = replace(corrector, largest_spread=limit, abstained_band=rest)
-    factors = {}
+    weights, limits = [], []
+    for voltage in said:
+        error = np.sqrt((voltage - residual) ** 2 + FLOOR**2)
+        weight = np.linalg.lstsq(terms[inside], np.log(error[inside]), rcond=None)[0]
+        weights.append(weight)
+        limits.append(np.quantile(np.exp(terms[inside] @ weight), 1 - FLAGGED))
+    limited = replace(
+        corrector,
+        doubt_weights=np.array(weights),
+        largest_doubt=np.array(limits),
+        factor=np.ones(2),
+        abstained_band=float(np.quantile(np.abs(residual), 0.99)),
+    )
+    factors = []
     for network in ("student", "ensemble"):
         scores = []
-        for data in calibration.values():
+        for data in scoring.values():
             found = errors(limited, data, network=network)
             ratio = np.abs(found["error"].values) / found["band"].values
             ratio[found["abstained"].values] = np.nan
             there = np.isfinite(ratio).any(axis=1)
             scores.append(np.nanmax(ratio[there], axis=1))
-        factors[network] = conformal(np.concatenate(scores))
-    return replace(limited, student_factor=factors["student"], ensemble_factor=factors["ensemble"])
+        factors.append(conformal(np.concatenate(scores)))
+    return replace(limited, factor=np.array(factors))
 
 
 def errors(corrector: Corrector, data: xr.Dataset, *, network: str = "ensemble") -> xr.Dataset:

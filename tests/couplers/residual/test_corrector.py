@@ -14,7 +14,7 @@ from continuum.cell import pybamm
 from couplers.residual import profiles, training
 from couplers.residual.batch import Corrected, simulate
 from couplers.residual.corrector import Corrector, conformal, load
-from couplers.residual.data import cell_hash, fast, generate, held_out, reference, slow
+from couplers.residual.data import cell_hash, fast, generate, held_out, joined, reference, slow
 from couplers.residual.features import ACTIVE, STATIC, memory_times, remember
 from couplers.residual.model import described
 from couplers.residual.parameters import Cell, read_cell
@@ -30,11 +30,17 @@ def cell() -> Cell:
 
 @pytest.fixture(scope="module")
 def data(cell: Cell) -> dict[str, xr.Dataset]:
-    return {
-        "learn": reference(cell, fast(1, 48, highest=2.0, duration=150), points=MESH),
-        "calibrate": reference(cell, fast(2, 48, highest=2.0, duration=150), points=MESH),
-        "judge": reference(cell, fast(3, 32, highest=2.0, duration=150), points=MESH),
+    designs = {
+        "learn": fast(1, 48, highest=2.0, duration=150),
+        "calibrate": fast(2, 64, highest=2.0, duration=150),
+        "judge": fast(3, 32, highest=2.0, duration=150),
     }
+    whole = reference(cell, joined(designs), points=MESH)
+    found, start = {}, 0
+    for name, design in designs.items():
+        found[name] = whole.isel(draw=slice(start, start + len(design.kind)))
+        start += len(design.kind)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +87,8 @@ def test_abstains_outside_the_box_and_on_what_is_no_number(trained: Corrector) -
     np.testing.assert_array_equal(said.voltage[1:], 0.0)
     assert (said.band[1:] >= trained.abstained_band).all()
     assert said.voltage[0] != 0
-    wary = replace(trained, largest_spread=0.0).correct(static, active)
-    assert wary.abstained.all(), "the ensemble's spread must count too"
+    wary = replace(trained, largest_doubt=np.zeros(2)).correct(static, active)
+    assert wary.abstained.all(), "the ensemble's doubt must count too"
     with pytest.raises(ValueError, match="'students', expected 'ensemble' or 'student'"):
         trained.correct(static, active, network="students")
 
@@ -136,7 +142,7 @@ def test_streaming_is_the_whole_profile_with_the_student(cell: Cell, trained: Co
         step = batch.advance(torch.as_tensor(current[:, k]), float(duration))
     assert batch.memories.numel() + batch.base.memory.numel() == held
     s, d = data["static"].values[:, -1], data["active"].values[:, -1]
-    limitless = replace(trained, largest_spread=np.inf)
+    limitless = replace(trained, largest_doubt=np.full(2, np.inf))
     expected = limitless.correct(s, d, network="student")
     np.testing.assert_array_equal(step.abstained.numpy(), expected.abstained)
     np.testing.assert_allclose(step.correction.numpy(), expected.voltage, atol=2e-8)
