@@ -16,7 +16,7 @@ import numpy as np
 from continuum.cell import pybamm
 from continuum.inputs import Electrolyte
 from couplers.battery import LAW_KEYS, on_symbols
-from couplers.bpx_body import body, evaluated, same, symbol_of
+from couplers.bpx_body import arity, body, evaluated, same, symbol_of
 from couplers.parameter_sets import LAWS, as_record, from_record
 
 with warnings.catch_warnings():
@@ -114,7 +114,7 @@ def to_bpx(
         "belongs_to": _fingerprint(text),
         "reasons": lost,
         "parameters": pybamm.ParameterValues(
-            {key: values[key] for key in lost if key not in laws}
+            {key: _named(values[key], key) for key in lost if key not in laws}
         ).to_json(),
         "electrolyte": as_record(electrolyte) if electrolyte is not None else None,
         "draws": {
@@ -279,6 +279,24 @@ def _imported(content: Mapping[str, Any]) -> pybamm.ParameterValues:
         return pybamm.ParameterValues.create_from_bpx_obj(json.loads(json.dumps(content)))
 
 
+def _named(value: Any, key: str) -> Any:
+    """Give a callable object the names that PyBaMM writes a function down with."""
+    if not callable(value) or hasattr(value, "__name__") or hasattr(value, "func"):
+        return value
+    names = [f"argument_{i}" for i in range(arity(key))]
+
+    def evaluate(*arguments: Any, **named: Any) -> Any:
+        return value(*arguments, *(named[name] for name in names[len(arguments) :]))
+
+    return _with_signature(evaluate, names)
+
+
+def _with_signature(function: Any, names: Sequence[str]) -> Any:
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    function.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
+    return function
+
+
 def _as_function(value: Any) -> Any:
     """Make a Python function of an expression read from a file; others are left as they are."""
     if not isinstance(value, pybamm.ExpressionFunctionParameter):
@@ -292,7 +310,4 @@ def _as_function(value: Any) -> Any:
             value.child, {pybamm.Parameter(name): one for name, one in given.items()}
         )
 
-    evaluate.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
-    )
-    return evaluate
+    return _with_signature(evaluate, names)

@@ -29,14 +29,18 @@ BINARY = {
 }
 
 
+def arity(key: str) -> int:
+    """How many arguments PyBaMM calls a function of a cell with."""
+    if "exchange-current" in key:
+        return 4
+    if key in LAW_KEYS.values():
+        return 2
+    return 2 if key.endswith(("diffusivity [m2.s-1]", "electrode conductivity [S.m-1]")) else 1
+
+
 def symbol_of(values: pybamm.ParameterValues, key: str) -> pybamm.Symbol:
     """Expression that PyBaMM makes of a parameter, to see what it is built of."""
-    count = 2 if key in LAW_KEYS.values() or key.endswith(("diffusivity [m2.s-1]",)) else 1
-    if "exchange-current" in key:
-        count = 4
-    if key.endswith("electrode conductivity [S.m-1]"):
-        count = 2
-    inputs = {f"argument {i}": pybamm.Variable(f"argument {i}") for i in range(count)}
+    inputs = {f"argument {i}": pybamm.Variable(f"argument {i}") for i in range(arity(key))}
     return values.process_symbol(pybamm.FunctionParameter(key, inputs))
 
 
