@@ -26,7 +26,7 @@ from atomistic.observables.shared_motion import (
 from atomistic.units import ANGSTROM, PICOSECOND
 
 LATEST_START = 0.3  # of the run: a later start leaves too little to fit
-SCAN_LEVEL = 0.002  # chance that a scan finds a departure where there is none
+SCAN_LEVEL = 0.0005  # chance that a scan finds a departure where there is none
 TOLERANCE = 0.02  # relative difference that is let pass however small the error
 LARGEST_BEND = 0.3  # share of D that may still be relaxation
 RELAXATIONS = 12  # times tried for what the run is too short to see end
@@ -115,7 +115,7 @@ def start_scan(
     The first start lag whose slope agrees with the slope from **every** later start lag, within
     the error of their difference or 2 %, is doubled and taken (Lepski's rule). The difference is
     held against Student's t of as many degrees as there are independent particles, at a level of
-    0.2 % for all octaves of later lags together: a fixed number of standard errors would see a
+    0.05 % for all octaves of later lags together: a fixed number of standard errors would see a
     departure by chance the more often the longer the run. -1, the last, says that none did but
     the last three, which have nothing left to be held against.
 
