@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -465,12 +466,11 @@ class Interface:
     def capacitance(self, charge: ArrayLike) -> np.ndarray:
         """Capacitance (F m-2) of the inner layer at a charge (C m-2) of the electrode."""
         inside = np.clip(charge, self.surface_charge[0], self.surface_charge[-1])
-        return 1 / self._elastance()(inside)
+        return 1 / self._elastance[0](inside)
 
     def inner_potential(self, charge: ArrayLike) -> np.ndarray:
         """Potential (V) that falls across the inner layer at a charge (C m-2), 0 without charge."""
-        elastance = self._elastance()
-        whole = elastance.antiderivative()
+        elastance, whole = self._elastance
 
         def integral(sigma: ArrayLike) -> np.ndarray:
             inside = np.clip(sigma, self.surface_charge[0], self.surface_charge[-1])
@@ -486,5 +486,8 @@ class Interface:
         """Potential of mean force (J mol-1) of a species at points (m; xyz, point)."""
         return np.interp(x[0], self.distance, self.mean_force[species])
 
-    def _elastance(self) -> PchipInterpolator:
-        return PchipInterpolator(self.surface_charge, 1 / np.asarray(self.stern_capacitance))
+    @cached_property
+    def _elastance(self) -> tuple[PchipInterpolator, PchipInterpolator]:
+        """1/C_H against charge, and its integral."""
+        one = PchipInterpolator(self.surface_charge, 1 / np.asarray(self.stern_capacitance))
+        return one, one.antiderivative()

@@ -282,20 +282,21 @@ def _solve(
     """Charge (C m-2), and coverage (1) if there is one, at one potential (V)."""
     drop, stern, outer, coverage, dipole = parts
 
-    def series(charge: float) -> float:
-        potential = double_layer.surface_potential(solution, charge)
-        diffuse = float(double_layer.capacitance(solution, potential))
+    def series(charge: float, between: float) -> float:
+        diffuse = float(double_layer.capacitance(solution, between))
         return 1 / (1 / stern(charge) + 1 / diffuse)
+
+    # with noise the steps keep one size, or its floor would change with them
+    steady = series(first, outer(first)) if noise is not None else np.nan
 
     def step(x: np.ndarray) -> list[float]:
         charge, taken = float(x[0]), float(x[-1]) if len(x) > 1 else 0.0
         shift = dipole(taken) if dipole is not None else 0.0
-        # with noise the steps keep one size, or its floor would change with them
-        off = V - drop(charge) - shift - outer(charge)
-        moved = charge + off * (series(charge) if noise is None else steady)
+        between = outer(charge)
+        off = V - drop(charge) - shift - between
+        moved = charge + off * (series(charge, between) if noise is None else steady)
         return [moved] if coverage is None else [moved, coverage(V, charge, taken)]
 
-    steady = series(first)
     debye_charge = solution.permittivity / solution.debye_length * solution.thermal_voltage
     begin, scale = [first], [1e-3 * debye_charge]
     floor = None if noise is None else [noise * steady]
