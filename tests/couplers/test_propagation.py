@@ -43,6 +43,20 @@ def test_failed_draws_are_outcomes_in_their_place(batches: int) -> None:
     assert result["root"].attrs["units"] == "1"
 
 
+def only_alone(values: list[float]) -> xr.Dataset:
+    """Roots, except that 9 wants a batch of its own."""
+    if len(values) > 1 and 9.0 in values:
+        raise MemoryError
+    return roots(values)
+
+
+def test_draws_of_a_batch_that_fails_as_a_whole_come_back_in_their_place() -> None:
+    result = propagate(only_alone, [1.0, 9.0, 4.0, 16.0], batches=2)
+    assert result["solved"].all()
+    np.testing.assert_array_equal(result["root"].transpose("draw", "copy")[:, 0], [1, 3, 2, 4])
+    assert result.attrs["draws"] == "4 of 4 draws solved"
+
+
 def test_threads_and_processes_give_what_one_process_gives() -> None:
     alone = propagate(roots, VALUES).drop_vars("process")
     with ThreadPoolExecutor(2) as pool:
