@@ -41,9 +41,7 @@ def steps(state, model, count, temperature, relaxation, keep=None):
     scale = 1e-3 * float(MetalUnits.time)
     kT = torch.full((REPLICAS,), temperature * float(MetalUnits.temperature), dtype=DTYPE)
     for index in range(1, count + 1):
-        state = nvt_vrescale_step(
-            model, state, dt=TIMESTEP * scale, kT=kT, tau=relaxation * scale
-        )
+        state = nvt_vrescale_step(model, state, dt=TIMESTEP * scale, kT=kT, tau=relaxation * scale)
         if keep is not None:
             keep(state, index)
     return state
