@@ -7,7 +7,7 @@ from scipy.constants import Boltzmann, Planck, gas_constant
 from scipy.integrate import quad
 
 from continuum.cell import discharge, pybamm
-from continuum.inputs import FARADAY
+from continuum.inputs import FARADAY, Solution, Species, Wall
 from couplers.contract import ContractError
 from couplers.kinetics import (
     butler_volmer,
@@ -110,6 +110,28 @@ def test_boundary_is_at_rest_at_equilibrium_and_turns_with_the_right_sign() -> N
     assert current(LEVEL - 0.3) == pytest.approx(-RATE * np.exp(ALPHA * 0.3 / volt), rel=1e-3)
     # Nernst: twice the concentration moves the equilibrium by RT/F ln 2
     assert abs(current(LEVEL + volt * np.log(2), 1800.0)) < 1e-9 * RATE
+
+
+def test_boundary_reaches_the_nernst_planck_solver() -> None:
+    """Two such electrodes with much salt between them: i = i_0 F dV / 2 RT, and none at rest."""
+    from continuum.nernst_planck import solve
+
+    salt = Solution(
+        (Species("Li", 1, 900.0, diffusivity=1e-8), Species("A", -1, 900.0, diffusivity=1e-8)),
+        temperature=WARM,
+    )
+    wall = butler_volmer(fitted(energetics(), site_density=2e-9), species="Li", concentration=900.0)
+    current, flux = RATE * 2e-9 / SITES, []
+    for volts in (0.0, 1e-3, -1e-3):
+        walls = {
+            "left": Wall(potential=volts, reaction=wall),
+            "right": Wall(potential=0.0, reaction=wall),
+        }
+        got = solve(salt, walls, length=1e-4, electroneutral=True)
+        flux.append(FARADAY * float(got["flux"].sel(species="Li")))
+    assert abs(flux[0]) < 1e-5 * current
+    expected = current * FARADAY * 1e-3 / (2 * gas_constant * WARM)
+    assert flux[1:] == pytest.approx([expected, -expected], rel=5e-3)
 
 
 def test_exchange_current_reaches_pybamm_in_its_own_form() -> None:
