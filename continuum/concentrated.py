@@ -15,6 +15,7 @@ from continuum.inputs import FARADAY, Electrolyte
 from continuum.laws import FORMS, Law
 from continuum.meshes import Domain, graded, line, move
 from continuum.newton import Newton
+from continuum.outcome import windows_left
 from continuum.time_stepping import march
 from continuum.transport_problem import System, relax
 
@@ -213,11 +214,7 @@ def polarise(
     outcome = outcome.unless_converged(throw=throw)
     stack = np.stack([values for _, values in rows])
     c, phi = c0 * stack[:, 0], volt * stack[:, 1]
-    sentence = outcome.sentence
-    for name, law in laws.items():
-        for bound in (float(c.min()), float(c.max())):
-            if (why := law.outside(bound, T)) is not None:
-                sentence += f"; {name}: {why}"
+    sentence = outcome.sentence + windows_left(laws, float(c.min()), float(c.max()), T)
     lead: tuple[str, ...] = () if times is None else ("time",)
     pick = 0 if times is None else slice(None)
     flux = np.full((len(rows), 1), current_density / FARADAY)

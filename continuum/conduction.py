@@ -14,6 +14,7 @@ from continuum.finite_elements import basix, fem, ufl
 from continuum.inputs import FARADAY, Electrolyte
 from continuum.meshes import Domain, graded, line, move
 from continuum.newton import Newton
+from continuum.outcome import windows_left
 
 
 class _Slab(NamedTuple):
@@ -164,7 +165,6 @@ def conduct(
 
     c0 = electrolyte.concentration
     sigma = float(electrolyte.conductivity(c0, T))
-    left_window = electrolyte.conductivity.outside(c0, T)
     volt = gas_constant * T / FARADAY
     debye = np.sqrt(relative_permittivity * epsilon_0 * volt / (FARADAY * c0))
     drive = current_density * thickness / (sigma * volt)
@@ -220,7 +220,7 @@ def conduct(
         coords={"x": ("x", thickness * both, {"units": "m"}), "species": list(species)},
         attrs={
             "outcome": outcome.sentence
-            + ("" if left_window is None else f"; conductivity: {left_window}"),
+            + windows_left({"conductivity": electrolyte.conductivity}, c0, c0, T),
             "converged": int(outcome.converged),
             "reference": "electrochemical potential of the mobile cation at x = 0",
             "temperature": T,

@@ -12,8 +12,9 @@ from scipy.constants import gas_constant
 from continuum.field import gather, points
 from continuum.finite_elements import fem
 from continuum.inputs import Reaction, Solution, Wall
+from continuum.laws import Law
 from continuum.meshes import Domain, line, move
-from continuum.outcome import Outcome
+from continuum.outcome import Outcome, windows_left
 from continuum.time_stepping import march
 from continuum.transport_form import Problem, build
 from continuum.transport_problem import (
@@ -100,7 +101,7 @@ def solve(
         species; mol m-2 s-1, into the solution), ``surface_charge`` (wall; C m-2, not if
         electroneutral), ``inventory`` (species; mol per m2 of line, per m or in all),
         ``free_energy`` (J, likewise). ``flux`` is the wall flux of the first wall, on a line
-        along x.
+        along x. A law that left its window is named in ``outcome``.
 
     Raises
     ------
@@ -236,6 +237,14 @@ class _Report:
             flux[-1] if steady else flux,
             {"units": "mol m-2 s-1"},
         )
+        sentence, T = outcome.sentence, self.solution.temperature
+        for i, ion in enumerate(self.solution.species):
+            if isinstance(ion.diffusivity, Law):
+                taken = [row["concentration"][i] for row in self.rows]
+                low, high = (float(f(taken)) for f in (np.min, np.max))
+                sentence += windows_left(
+                    {f"diffusivity of {ion.name}": ion.diffusivity}, low, high, T
+                )
         coords: dict[str, Any] = {
             "x": ("x", self.position[:, 0], {"units": "m"}),
             "species": [ion.name for ion in self.solution.species],
@@ -249,7 +258,7 @@ class _Report:
             variables,
             coords=coords,
             attrs={
-                "outcome": outcome.sentence,
+                "outcome": sentence,
                 "converged": int(outcome.converged),
                 "newton_iterations": outcome.iterations,
                 "reference": "initial solution"

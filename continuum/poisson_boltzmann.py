@@ -14,9 +14,10 @@ from continuum.equilibrium_form import FAR, Problem, build
 from continuum.field import gather, points
 from continuum.finite_elements import PETSc, fem, ufl
 from continuum.inputs import Solution, Wall
-from continuum.meshes import Domain, graded, height, line, move
+from continuum.meshes import Domain, graded, line, move
 from continuum.newton import DIRECT
 from continuum.outcome import Outcome
+from continuum.walls import faults as wall_faults
 
 Profile = Callable[[np.ndarray], np.ndarray]
 
@@ -29,7 +30,7 @@ def solve(
     domain: Domain | None = None,
     mean_force: Mapping[str, Profile] | None = None,
     permittivity_profile: Profile | None = None,
-    cells: int = 256,
+    cells: int | None = None,
     degree: int = 2,
     throw: bool = True,
 ) -> xr.Dataset:
@@ -64,8 +65,9 @@ def solve(
     permittivity_profile : callable, optional
         Relative permittivity (1) as a function of position (m; xyz, point), instead of the
         solution's.
-    cells : int
-        Cells (1) of the line, even.
+    cells : int, optional
+        Cells (1) of the line, even; if not given, 256, or more where a layer is so thin that
+        they would be fewer than ten to each e-fold of distance from its wall.
     degree : int
         Polynomial degree (1).
     throw : bool
@@ -99,8 +101,12 @@ def solve(
     if domain is None:
         if length is None:
             length, kinds[FAR] = 30.0 * debye, "held"
+        layers = _layers(solution, zeta, length)
+        if cells is None:
+            deepest = max((np.log1p(1 / layer) for layer in layers.values()), default=0.0)
+            cells = 256 if deepest < 25.6 else 512 * len(layers)
         domain = line(cells)
-        move(domain, _nodes(solution, zeta, length, cells))
+        move(domain, graded(cells, left=layers.get("left"), right=layers.get("right")))
     assert length is not None
     volumes, cell = double_layer.sizes(solution)
     crowded = bool(np.ptp(volumes) > 1e-12 * volumes.max()) or bool(
@@ -154,9 +160,6 @@ def _check(
 ) -> dict[str, float]:
     """Refuse what cannot be solved; return the potential (V) of each wall's solution side."""
     faults, zeta = [], {}
-    if not walls:
-        faults.append("there is no wall")
-    known = {"left", "right"} if domain is None else set(domain.boundaries)
     reach = 300 * solution.thermal_voltage / max(abs(i.charge_number) for i in solution.species)
     for name, wall in walls.items():
         if wall.concentration or wall.reaction is not None:
@@ -168,21 +171,17 @@ def _check(
             )
             continue
         zeta[name] = _zeta(solution, wall)
-        if name not in known:
-            faults.append(f"wall {name!r} is not one of the boundaries {sorted(known)}")
-        elif domain is not None and length is not None:
-            tall = height(domain, domain.boundaries[name]) * length
-            layer = double_layer.layer_thickness(solution, zeta[name])
-            if tall > 2 * layer:
-                faults.append(
-                    f"the cells at {name!r} are {tall:.3g} m high, too coarse for the layer of "
-                    f"{layer:.3g} m there (Debye length {solution.debye_length:.3g} m); grade the "
-                    "mesh towards the wall"
-                )
+    faults += wall_faults(
+        solution,
+        walls,
+        length,
+        domain,
+        layer=lambda name: (
+            2 * double_layer.layer_thickness(solution, zeta[name]) if name in zeta else np.inf
+        ),
+    )
     if length is None and (domain is not None or "right" in walls):
         faults.append("length (m) is needed for two walls and for a mesh")
-    if length is not None and not (np.isfinite(length) and length > 0):
-        faults.append(f"length (m) is {length}, but must be positive and finite")
     names = {ion.name for ion in solution.species}
     unknown = sorted(set(mean_force) - names)
     if unknown:
@@ -207,13 +206,12 @@ def _zeta(solution: Solution, wall: Wall) -> float:
     )
 
 
-def _nodes(solution: Solution, zeta: Mapping[str, float], length: float, cells: int) -> np.ndarray:
-    """Nodes crowded to half the layer of each wall."""
-    layer = {
+def _layers(solution: Solution, zeta: Mapping[str, float], length: float) -> dict[str, float]:
+    """Half the thickness (1) of the layer at each wall, which the nodes are crowded to."""
+    return {
         name: 0.5 * double_layer.layer_thickness(solution, value) / length
         for name, value in zeta.items()
     }
-    return graded(cells, left=layer.get("left"), right=layer.get("right"))
 
 
 def _apply(

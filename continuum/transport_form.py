@@ -46,7 +46,8 @@ class Problem(NamedTuple):
     net: Any
     inventory: list[Any]
     energy: Any
-    residual: Any
+    spread: Any
+    settled: Any
     storage: Any
     push: dict[str, Any]
     concentration: list[Any]
@@ -75,7 +76,9 @@ def build(structure: Structure) -> Problem:
     space = fem.functionspace(grid, element)
     w, last, older = (fem.Function(space) for _ in range(3))
     test = ufl.TestFunction(space)
-    dx = ufl.Measure("dx", grid, metadata={"quadrature_degree": 2 * structure.degree + 2})
+    # exp of what is linear on a cell is resolved no better by more points than these
+    quadrature = 2 if structure.degree == 1 else 2 * structure.degree + 2
+    dx = ufl.Measure("dx", grid, metadata={"quadrature_degree": quadrature})
     ds = ufl.Measure("ds", grid, subdomain_data=domain.facets)
     names = ("charge", "bulk", "volume", "ratio", "diffusivity")
     numbers = {name: fem.Constant(grid, np.zeros(ions)) for name in names}
@@ -111,11 +114,14 @@ def build(structure: Structure) -> Problem:
         diffusivity.append(value / numbers["diffusivity"][i])
 
     weights = numbers["weights"]
-    residual = 0
+    residual: Any = 0
+    # the residual with the gradients of its diffusion held as they are in `older`
+    settled: Any = 0
     for i in range(ions):
         rate = weights[0] * c[i] + weights[1] * c_last[i] + weights[2] * c_older[i]
         residual += rate * test[i] * dx
         residual += diffusivity[i] * c[i] * ufl.inner(ufl.grad(w[i]), ufl.grad(test[i])) * dx
+        settled += diffusivity[i] * c[i] * ufl.inner(ufl.grad(older[i]), ufl.grad(test[i])) * dx
     rates = []
     for reactants, products in structure.reactions:
         rate_pair = (fem.Constant(grid, 0.0), fem.Constant(grid, 0.0))
@@ -123,13 +129,16 @@ def build(structure: Structure) -> Problem:
         speed = rate_pair[0] * _product(c, reactants) - rate_pair[1] * _product(c, products)
         for side, sign in ((reactants, -1.0), (products, 1.0)):
             for i, number in side:
+                settled -= sign * number * speed * test[i] * dx
                 residual -= sign * number * speed * test[i] * dx
     residual += debye_squared * ufl.inner(ufl.grad(psi), ufl.grad(chi)) * dx
     residual -= sum(charge[i] * c[i] for i in range(ions)) * chi * dx
+    settled -= sum(charge[i] * c[i] for i in range(ions)) * chi * dx
     if structure.crowded:
         room = numbers["free"] * ufl.exp(w[ions + 1]) - 1.0
         room += sum(numbers["volume"][i] * c[i] for i in range(ions))
         residual += room * test[ions + 1] * dx
+        settled += room * test[ions + 1] * dx
     balance, exchange = residual, 0
 
     # mixing, field and Stern layers; walls held at a potential do work, added where it is read
@@ -149,6 +158,12 @@ def build(structure: Structure) -> Problem:
     )
     energy += numbers["free"] * ufl.exp(delta) * (delta - 1.0) / numbers["cell"] * dx
     energy += 0.5 * debye_squared * ufl.inner(ufl.grad(psi), ufl.grad(psi)) * dx
+
+    trial = ufl.TrialFunction(space)
+    spread = debye_squared * ufl.inner(ufl.grad(trial[ions]), ufl.grad(chi)) * dx
+    for i in range(ions):
+        potential = ufl.grad(trial[i] + charge[i] * trial[ions])
+        spread += diffusivity[i] * c[i] * ufl.inner(potential, ufl.grad(test[i])) * dx
 
     one = fem.Constant(grid, 1.0)
     conditions = []
@@ -217,7 +232,8 @@ def build(structure: Structure) -> Problem:
         net=compile_form(balance),
         inventory=[compile_form(each * dx) for each in c],
         energy=compile_form(energy),
-        residual=residual,
+        spread=spread,
+        settled=settled,
         storage=sum(c[i] * test[i] for i in range(ions)) * dx,
         push=push,
         concentration=c,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from continuum.finite_elements import fem, ufl
-from continuum.meshes import graded, interval
+from continuum.finite_elements import MPI, fem, ufl
+from continuum.meshes import block, graded, interval, read_gmsh
 
 
 @pytest.mark.parametrize("left", [None, 1e-8, 1e-3, 2.0])
@@ -48,3 +51,29 @@ def test_faults_are_listed_together():
         graded(1)
     with pytest.raises(ValueError, match="increase strictly"):
         interval(np.array([0.0, 0.5, 0.5, 1.0]))
+
+
+def test_missing_gmsh_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gmsh", None)
+    monkeypatch.delitem(sys.modules, "dolfinx.io.gmsh", raising=False)
+    with pytest.raises(ImportError, match="Reading 'cell.msh' needs gmsh.*install gmsh"):
+        read_gmsh("cell.msh")
+
+
+def test_named_groups_of_a_gmsh_file_are_the_boundaries(monkeypatch):
+    """A stand-in for the reader of dolfinx, which cannot be imported without gmsh."""
+    square = block([np.linspace(0, 1, 4)] * 2, comm=MPI.COMM_SELF)
+    groups = {
+        "electrode": SimpleNamespace(dim=1, tag=3),
+        "electrolyte": SimpleNamespace(dim=2, tag=7),
+    }
+    data = SimpleNamespace(mesh=square.mesh, facet_tags=square.facets, physical_groups=groups)
+    reader = SimpleNamespace(read_from_msh=lambda path, comm: data)
+    monkeypatch.setitem(sys.modules, "gmsh", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "dolfinx.io.gmsh", reader)
+    monkeypatch.setattr(sys.modules["dolfinx.io"], "gmsh", reader, raising=False)
+    read = read_gmsh("cell.msh", comm=MPI.COMM_SELF)
+    assert dict(read.boundaries) == {"electrode": 3} and len(read.facets.find(3)) == 3
+    del groups["electrode"]
+    with pytest.raises(ValueError, match="names no boundaries"):
+        read_gmsh("cell.msh", comm=MPI.COMM_SELF)

@@ -185,31 +185,42 @@ def test_goldman_hodgkin_katz(volts):
 
 
 def _collocation(eps, delta, kc, ka, volts, guess):
-    """Flux of cations (units D c0 / L) by solve_bvp, for the same Frumkin-Butler-Volmer cell."""
+    """Flux of cations (units D c0 / L) by solve_bvp, for the same Frumkin-Butler-Volmer cell.
+
+    Anions are at rest, c = exp(psi + constant), which leaves ln c of the cations, psi, its slope
+    and the anions counted from the left, with the flux and that constant as parameters.
+    """
 
     def slope(x, y, p):
-        plus, minus = np.exp(y[0]), np.exp(y[1])
-        return np.vstack([-p[0] / plus - y[3], y[3], y[3], -(plus - minus) / (2 * eps**2), minus])
+        plus, minus = np.exp(y[0]), np.exp(y[1] + p[1])
+        return np.vstack([-p[0] / plus - y[2], y[2], -(plus - minus) / (2 * eps**2), minus])
 
     def ends(a, b, p):
-        left, right = -a[2], volts - b[2]
+        left, right = -a[1], volts - b[1]
         return np.array([
-            a[2] - delta * eps * a[3],
-            b[2] + delta * eps * b[3] - volts,
+            a[1] - delta * eps * a[2],
+            b[1] + delta * eps * b[2] - volts,
             p[0] - (ka * np.exp(left / 2) - kc * np.exp(a[0] - left / 2)),
             -p[0] - (ka * np.exp(right / 2) - kc * np.exp(b[0] - right / 2)),
-            a[4],
-            b[4] - 1,
+            a[3],
+            b[3] - 1,
         ])  # fmt: skip
 
     x, y, p = guess
-    sol = solve_bvp(slope, ends, x, y, p=[p], tol=1e-9, max_nodes=200000)
+    # the first may run out of nodes; what it reached is then a better start for the second
+    for tolerance in (1e-6, 1e-9):
+        sol = solve_bvp(slope, ends, x, y, p=p, tol=tolerance, max_nodes=100000)
+        x, p = sol.x, sol.p
+        minus = np.exp(sol.y[1] + p[1])
+        total = np.concatenate([[0], np.cumsum(0.5 * np.diff(x) * (minus[1:] + minus[:-1]))])
+        y = np.vstack([sol.y[0], sol.y[1], np.gradient(sol.y[1], x), total])
     assert sol.status == 0
-    return sol.p[0]
+    return p[0]
 
 
 @pytest.mark.parametrize(
-    ("eps", "volts"), [(0.1, -2.0), (0.1, -15.0), (0.01, -2.0), (0.01, -15.0), (1e-3, -2.0)]
+    ("eps", "volts"),
+    [(0.1, -2.0), (0.1, -40.0), (0.01, -2.0), (0.01, -15.0), (1e-3, -2.0), (1e-3, -40.0)],
 )
 def test_frumkin_butler_volmer_current(eps, volts):
     """Below and above the limiting current 4 D c0 / L of cations between two electrodes."""
@@ -218,27 +229,28 @@ def test_frumkin_butler_volmer_current(eps, volts):
     stern = SALT.permittivity / (delta * DEBYE)
     unit = D / length
     transfer = ButlerVolmer("cation", ka * unit * 10.0, kc * unit)
-    got = npl.solve(
-        SALT,
-        {
-            "left": Wall(potential=0.0, stern_capacitance=stern, reaction=transfer),
-            "right": Wall(potential=volts * VOLT, stern_capacitance=stern, reaction=transfer),
-        },
-        length=length,
-        cells=256,
-    )
+    walls = {
+        "left": Wall(potential=0.0, stern_capacitance=stern, reaction=transfer),
+        "right": Wall(potential=volts * VOLT, stern_capacitance=stern, reaction=transfer),
+    }
+    got = npl.solve(SALT, walls, length=length, cells=400)
     flux = float(got.flux.sel(species="cation")) / (unit * 10.0)
     left, right = got.wall_flux.sel(species="cation").values
-    assert left == pytest.approx(-right, rel=1e-8)
-    assert abs(float(got.flux.sel(species="anion"))) < 1e-9 * unit * 10
-    x = got.x.values / length
-    c = got.concentration.values / 10.0
-    psi = got.potential.values / VOLT
+    # far above the limit the space charge is thin in ions: fewer digits
+    digits = 1e-9 if volts > -40.0 else 1e-8
+    assert left == pytest.approx(-right, rel=10 * digits)
+    assert abs(float(got.flux.sel(species="anion"))) < digits * max(left, unit * 10)
+    # the reference starts from a coarser mesh, or it runs out of nodes
+    coarse = npl.solve(SALT, walls, length=length, cells=256)
+    x = coarse.x.values / length
+    c = coarse.concentration.values / 10.0
+    psi = coarse.potential.values / VOLT
     total = np.concatenate([[0], np.cumsum(0.5 * (c[1, 1:] + c[1, :-1]) * np.diff(x))])
-    guess = (x, np.vstack([np.log(c[0]), np.log(c[1]), psi, np.gradient(psi, x), total]), flux)
+    mu = coarse.electrochemical_potential.values / (gas_constant * SALT.temperature)
+    start = np.vstack([mu[0] - psi, psi, np.gradient(psi, x), total])
+    guess = (x, start, [flux, float(mu[1].mean())])
     assert flux == pytest.approx(_collocation(eps, delta, kc, ka, volts, guess), rel=1e-7)
-    if volts == -15.0 and eps == 0.1:
-        assert flux > 4.0
+    assert (flux > 4.0) == (volts <= -15.0)
 
 
 def test_neutral_limit_is_reached_by_thin_layers():
@@ -344,7 +356,7 @@ def test_metres_do_not_matter(scale):
     other = _salt(10.0 / scale**2)
     moved, half = _cell(5.0, 0.05, 0.1, other)
     two = npl.solve(other, moved, length=2 * half, times=[0.05 * half**2 / D])
-    np.testing.assert_allclose(one.potential, two.potential, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(one.potential, two.potential, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(one.x * scale, two.x, rtol=1e-12)
 
 
@@ -372,12 +384,12 @@ def _wave(dim: int, cells: int, degree: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("dim", "degree", "cells"), [(2, 1, (6, 12, 24)), (2, 2, (4, 8, 16)), (3, 1, (6, 8, 11))]
+    ("dim", "degree", "cells"), [(2, 1, (12, 18, 24)), (2, 2, (6, 10, 16)), (3, 1, (7, 9, 12))]
 )
 def test_orders_in_two_and_three_dimensions(dim, degree, cells):
     errors = [_wave(dim, n, degree) for n in cells]
     order = -np.polyfit(np.log(cells), np.log(errors), 1)[0]
-    assert order == pytest.approx(degree + 1, abs=0.15), errors
+    assert order == pytest.approx(degree + 1, abs=0.1), errors
 
 
 def test_second_order_in_time():
@@ -420,12 +432,22 @@ def test_faults_are_listed_together():
     with pytest.raises(ValueError, match="initial concentrations"):
         npl.solve(SALT, {}, length=1e-6, initial={"cation": lambda x: -1.0 + 0 * x[0]})
     domain = block([np.linspace(0, 1, 5)] * 2, comm=MPI.COMM_SELF)
-    with pytest.raises(ValueError, match="too coarse for the Debye length"):
+    with pytest.raises(ValueError, match="too coarse for the layer"):
         npl.solve(SALT, {"left": Wall(potential=0.1)}, domain=domain, length=1e-6)
+
+
+def test_a_law_that_left_its_window_is_named():
+    """At the start or in a layer: recorded, as by the other solvers that take Laws."""
     cold = Law("constant", (D,), "m2 s-1", temperature_window=(300.0, 400.0))
-    frozen = Solution(tuple(replace(ion, diffusivity=cold) for ion in SALT.species))
-    with pytest.raises(ValueError, match="temperature 298.15 K lies outside"):
-        npl.solve(frozen, {}, length=1e-6)
+    thin = Law("constant", (D,), "m2 s-1", concentration_window=(1.0, 15.0))
+    cation, anion = SALT.species
+    mixed = Solution((replace(cation, diffusivity=thin), replace(anion, diffusivity=cold)))
+    walls = {"left": Wall(potential=-0.05), "right": Wall(potential=0.0)}
+    said = npl.solve(mixed, walls, length=20 * DEBYE).attrs["outcome"]
+    assert "diffusivity of anion: temperature 298.15 K lies outside" in said
+    assert "diffusivity of cation: concentration" in said
+    plain = Solution((replace(cation, diffusivity=thin), anion))
+    assert "outside" not in npl.solve(plain, {}, length=1e-6).attrs["outcome"]
 
 
 @pytest.mark.parametrize("times", [None, [1e-6]])

@@ -60,7 +60,7 @@ def test_gouy_chapman(zeta, volts, rest):
     assert iterations <= 6
 
 
-@pytest.mark.parametrize("zeta", [2, -10, 20])
+@pytest.mark.parametrize("zeta", [2, -10, 20, -40, 40])
 def test_multi_ion_grahame(zeta):
     _, charge, _, iterations = _errors(CALCIUM, Wall(potential=zeta * VOLT))
     assert charge < 1e-6 and iterations <= 6
@@ -180,12 +180,12 @@ def _manufactured(dim: int, cells: int, degree: int) -> float:
 
 @pytest.mark.parametrize(
     ("dim", "degree", "cells"),
-    [(2, 1, (8, 16, 32)), (2, 2, (8, 16, 32)), (3, 1, (5, 8, 12)), (3, 2, (4, 6, 8))],
+    [(2, 1, (16, 24, 32)), (2, 2, (8, 16, 32)), (3, 1, (6, 9, 12)), (3, 2, (6, 8, 10))],
 )
 def test_orders_in_two_and_three_dimensions(dim, degree, cells):
     errors = [_manufactured(dim, n, degree) for n in cells]
     order = -np.polyfit(np.log(cells), np.log(errors), 1)[0]
-    assert order == pytest.approx(degree + 1, abs=0.15), errors
+    assert order == pytest.approx(degree + 1, abs=0.1), errors
 
 
 def test_a_flat_wall_in_two_dimensions_is_the_line():
