@@ -66,7 +66,9 @@ def correct(
     """
     chosen = corrector if isinstance(corrector, Corrector) else load(corrector)
     refuse_foreign(parameter_values, chosen)
-    available = solution.all_models[0].variables
+    available = set(
+        solution.data if solution.variables_returned else solution.all_models[0].variables
+    )
     lacking = [name for name in NEEDED if name not in available]
     if lacking:
         raise ValueError(
@@ -115,7 +117,8 @@ def correct(
             "corrector": str(chosen.about.get("set", "")),
             "outcome": "corrected throughout"
             if share == 0
-            else f"abstained at {100 * share:.1f} % of the points: outside what it was trained on",
+            else f"abstained at {100 * share:.1f} % of the points: outside its training or too "
+            "doubtful",
         },
     )
 

@@ -118,6 +118,15 @@ class CorrectedSPMe(pybamm.lithium_ion.SPMe):
     ------
     ValueError
         If there is no such corrector, or for options that it was not trained on.
+
+    Examples
+    --------
+    >>> simulation = pybamm.Simulation(
+    ...     CorrectedSPMe("Chen2020"), parameter_values=pybamm.ParameterValues("Chen2020")
+    ... )
+    >>> solution = simulation.solve([0, 600])
+    >>> bool(abs(solution["Voltage correction [V]"].entries).max() > 1e-4)
+    True
     """
 
     def __init__(

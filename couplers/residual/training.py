@@ -14,7 +14,7 @@ import torch
 import xarray as xr
 
 from continuum.cell import pybamm
-from couplers.residual.corrector import FLOOR, Corrector, Layers, conformal, forward
+from couplers.residual.corrector import FLOOR, NETWORKS, Corrector, Layers, conformal
 from couplers.residual.data import cell_hash, fast, generate, held_out, slow, unseen
 from couplers.residual.features import memory_times
 from couplers.residual.model import described
@@ -28,7 +28,7 @@ UNIT = 4e-3  # V
 HUBER = 0.5  # in that unit
 LEARNING_RATE = 4e-3
 BOX_QUANTILE, BOX_MARGIN = 2e-4, 0.05
-FLAGGED = 0.02  # the share of calibration samples with the largest doubt
+FLAGGED = 0.01  # the share of calibration samples with the largest doubt
 PROFILES = 384
 MOST_DEPLETED = 0.1
 LARGE = 3.0  # mV
@@ -164,7 +164,8 @@ def calibrate(corrector: Corrector, calibration: Mapping[str, xr.Dataset]) -> Co
     """Fit the doubt, the limit of abstention and the band to profiles not learnt from.
 
     Every other profile fits the doubt and its limit; the rest sets the factor of the band, so that
-    the one does not flatter the other. A profile counts up to where the corrector would abstain.
+    the one does not flatter the other. The factor is that of the kind of profile which needs the
+    widest band. A profile counts where the corrector does not abstain.
     """
     fitting = {name: data.isel(draw=slice(0, None, 2)) for name, data in calibration.items()}
     scoring = {name: data.isel(draw=slice(1, None, 2)) for name, data in calibration.items()}
@@ -184,20 +185,18 @@ def calibrate(corrector: Corrector, calibration: Mapping[str, xr.Dataset]) -> Co
         factor=np.ones(2),
         abstained_band=float(np.quantile(np.abs(residual), 0.99)),
     )
-    factors = []
-    for network in ("student", "ensemble"):
-        scores = []
-        for data in scoring.values():
-            found = errors(limited, data, network=network)
+    scores: dict[str, list[np.ndarray]] = {network: [] for network in NETWORKS}
+    for data in scoring.values():
+        for network, found in errors(limited, data).items():
             ratio = np.abs(found["error"].values) / found["band"].values
             ratio[found["abstained"].values] = np.nan
             there = np.isfinite(ratio).any(axis=1)
-            scores.append(np.nanmax(ratio[there], axis=1))
-        factors.append(conformal(np.concatenate(scores)))
+            scores[network].append(np.nanmax(ratio[there], axis=1))
+    factors = [max(conformal(each) for each in scores[network]) for network in NETWORKS]
     return replace(limited, factor=np.array(factors))
 
 
-def errors(corrector: Corrector, data: xr.Dataset, *, network: str = "ensemble") -> xr.Dataset:
+def errors(corrector: Corrector, data: xr.Dataset) -> dict[str, xr.Dataset]:
     """Error of the corrected voltage (V) on reference data, with the band and the abstentions.
 
     Parameters
@@ -206,28 +205,29 @@ def errors(corrector: Corrector, data: xr.Dataset, *, network: str = "ensemble")
         The corrector.
     data : xarray.Dataset
         Of `couplers.residual.data.reference`.
-    network : str
-        ``"ensemble"`` or ``"student"``.
 
     Returns
     -------
-    xarray.Dataset
-        `error`, `band`, `spme_error` (V), `abstained`, with the dims draw, time; nan (False) where
-        the reference has ended.
+    dict of xarray.Dataset
+        For ``"student"`` and ``"ensemble"``: `error`, `band`, `spme_error`, `unguarded_error`
+        (V), `abstained`, with the dims draw, time; nan (False) where the reference has ended.
     """
-    there = np.isfinite(data["residual"].values)
-    said = corrector.correct(data["static"].values, data["active"].values, network=network)
-    error = np.where(there, said.voltage - data["residual"].values, np.nan)
+    residual = data["residual"].values
+    there = np.isfinite(residual)
     dims = ("draw", "time")
-    return xr.Dataset(
-        {
-            "error": (dims, error, {"units": "V"}),
-            "band": (dims, np.where(there, said.band, np.nan), {"units": "V"}),
-            "spme_error": (dims, -data["residual"].values, {"units": "V"}),
-            "abstained": (dims, said.abstained & there),
-        },
-        coords={"time": data["time"]},
-    )
+    result = {}
+    for network, said in corrector.both(data["static"].values, data["active"].values).items():
+        result[network] = xr.Dataset(
+            {
+                "error": (dims, said.voltage - residual, {"units": "V"}),
+                "unguarded_error": (dims, said.unguarded - residual, {"units": "V"}),
+                "band": (dims, np.where(there, said.band, np.nan), {"units": "V"}),
+                "spme_error": (dims, -residual, {"units": "V"}),
+                "abstained": (dims, said.abstained & there),
+            },
+            coords={"time": data["time"]},
+        )
+    return result
 
 
 def _fit(
@@ -362,20 +362,18 @@ def judge(
     `rms` and `max` are over the samples where the corrector does not abstain, `spme_rms` over the
     same; `overall_rms` over all, with 0 correction where it abstains. `covered` is the share of
     profiles that the band holds from start to end. `flagged` is the share of the samples with an
-    error of the uncorrected or corrected voltage above 3 mV that the abstention would have
-    announced, `false_flags` the share of samples flagged although the network was within 3 mV.
+    error of the network above 3 mV where it abstains; `false_flags` the share of samples where it
+    abstains although the network was within 3 mV.
     """
     table: dict[str, dict[str, dict[str, float]]] = {}
     for name, data in datasets.items():
         table[name] = {}
-        for network in ("student", "ensemble"):
-            found = errors(corrector, data, network=network)
+        for network, found in errors(corrector, data).items():
             error, spme = (1e3 * found[key].values for key in ("error", "spme_error"))
             band, away = 1e3 * found["band"].values, found["abstained"].values
             there = np.isfinite(error)
             kept = there & ~away
-            bare = 1e3 * raw(corrector, data, network=network)
-            wrong = np.abs(bare + spme) > LARGE
+            wrong = np.abs(1e3 * found["unguarded_error"].values) > LARGE
             held = [
                 bool((np.abs(error[k][kept[k]]) <= band[k][kept[k]]).all())
                 for k in range(len(error))
@@ -396,15 +394,6 @@ def judge(
                 "profiles": len(held),
             }
     return table
-
-
-def raw(corrector: Corrector, data: xr.Dataset, *, network: str) -> np.ndarray:
-    """The correction (V) as the network gives it, where it would abstain as well."""
-    s = (data["static"].values - corrector.static_mean) / corrector.static_scale
-    d = data["active"].values / corrector.active_scale
-    if network == "student":
-        return corrector.unit * forward(corrector.student, s, d)
-    return corrector.unit * np.mean([forward(each, s, d) for each in corrector.teachers], axis=0)
 
 
 def _rms(values: np.ndarray) -> float:

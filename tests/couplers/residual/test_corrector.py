@@ -31,9 +31,9 @@ def cell() -> Cell:
 @pytest.fixture(scope="module")
 def data(cell: Cell) -> dict[str, xr.Dataset]:
     designs = {
-        "learn": fast(1, 48, highest=2.0, duration=150),
-        "calibrate": fast(2, 64, highest=2.0, duration=150),
-        "judge": fast(3, 32, highest=2.0, duration=150),
+        "learn": fast(1, 48, highest=2.0, duration=100),
+        "calibrate": fast(2, 64, highest=2.0, duration=100),
+        "judge": fast(3, 32, highest=2.0, duration=100),
     }
     whole = reference(cell, joined(designs), points=MESH)
     found, start = {}, 0
@@ -52,8 +52,8 @@ def trained(cell: Cell, data: dict[str, xr.Dataset]) -> Corrector:
         cell=cell_hash(cell),
         about={"set": SET, **described(pybamm.ParameterValues(SET))},
         members=2,
-        epochs=60,
-        student_epochs=80,
+        epochs=40,
+        student_epochs=50,
     )
 
 
