@@ -11,7 +11,7 @@ from continuum import nernst_planck, poisson_boltzmann
 from continuum.inputs import FARADAY, Solution, Species, Wall
 
 FEW = settings(
-    max_examples=30,
+    max_examples=40,
     derandomize=True,
     deadline=None,
     database=None,
@@ -62,7 +62,7 @@ def test_ions_at_rest_neutralise_their_wall(solution, wall):
         assert float(got.concentration.min()) >= 0
 
 
-@FEW
+@settings(FEW, max_examples=15)
 @given(
     # few kinds of wall and no third species: every new form would be compiled
     solution=solutions(solute=False),
