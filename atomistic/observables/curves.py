@@ -19,14 +19,13 @@ from scipy.special import stdtrit
 
 from atomistic.observables.displacements import LONGEST_LAG
 from atomistic.observables.self_diffusion import (
-    HOP,
     LATEST_START,
     SCAN_LEVEL,
-    SLOWER,
     TOLERANCE,
     _later,
     _positive,
     _refusal,
+    chance_of_slower,
     combine,
     line_weights,
     slope_weights,
@@ -166,7 +165,7 @@ def self_diffusivity_of_curves(
             36.0 * float(error.var()),
             draws,
             rng,
-            largest=min(HOP**2, SLOWER * relaxed),
+            chance=chance_of_slower(relaxed),
         )
         excess /= 6.0
     if bent:

@@ -26,11 +26,11 @@ from atomistic.observables.shared_motion import (
 from atomistic.units import ANGSTROM, PICOSECOND
 
 LATEST_START = 0.3  # of the run: a later start leaves too little to fit
-SCAN_LEVEL = 0.0005  # chance that a scan finds a departure where there is none
+SCAN_LEVEL = 0.005  # chance that a scan finds a departure where there is none
 TOLERANCE = 0.02  # relative difference that is let pass however small the error
 LARGEST_BEND = 0.3  # share of D that may still be relaxation
 RELAXATIONS = 12  # times tried for what the run is too short to see end
-SLOWER = 10.0  # times what relaxed before the start: the scale of what may relax after it
+LEAST_CHANCE, SLOWER = 0.05, 10.0  # of slower relaxation; it grows with what relaxed before
 LEAST_SHARE = 0.05  # of the line's slope that must be left for diffusion
 HOP = 2.0 * ANGSTROM  # net displacement that counts as one hop
 FEWEST_HOPS = 30.0
@@ -115,7 +115,7 @@ def start_scan(
     The first start lag whose slope agrees with the slope from **every** later start lag, within
     the error of their difference or 2 %, is doubled and taken (Lepski's rule). The difference is
     held against Student's t of as many degrees as there are independent particles, at a level of
-    0.05 % for all octaves of later lags together: a fixed number of standard errors would see a
+    0.5 % for all octaves of later lags together: a fixed number of standard errors would see a
     departure by chance the more often the longer the run. -1, the last, says that none did but
     the last three, which have nothing left to be held against.
 
@@ -164,7 +164,7 @@ def slow_excess(
     draws: int,
     rng: np.random.Generator,
     *,
-    largest: float = HOP**2,
+    chance: float = 0.5,
 ) -> np.ndarray:
     r"""Draw how much of a line's slope (m2 s-1) is relaxation that the run is too short to end.
 
@@ -173,8 +173,8 @@ def slow_excess(
     Ions that jump back and cages that relax slowly bend the curve down at lags that a line fitted
     to noise cannot see, so a straight line is biased upwards. Given tau the part of the bend that
     is orthogonal to lines (in the metric of the covariance of `slope_weights`) measures b,
-    independently of the slope; b has a half-normal prior of scale `largest`, tau is log-uniform
-    from the start lag to the run, and b = 0 has a prior chance of one half.
+    independently of the slope; b has a half-normal prior of one hop length squared, tau is
+    log-uniform from the start lag to the run, and b > 0 has the prior probability `chance`.
 
     Parameters
     ----------
@@ -188,11 +188,9 @@ def slow_excess(
         Number of draws.
     rng : numpy.random.Generator
         Their source.
-    largest : float
-        Scale of b (m2).
+    chance : float
+        Prior probability that there is such a relaxation.
     """
-    if largest <= 0:
-        return np.zeros(draws)
     time = lag / lag[0]
     weights = slope_weights(time)
     covariance = np.minimum.outer(time, time) ** 2 * np.maximum.outer(time, time)
@@ -205,17 +203,26 @@ def slow_excess(
     across = bends - bends @ projection.T
     information = np.einsum("ti,ij,tj->t", across, precision, across) / scale
     seen = across @ precision @ curve / scale
-    spread = 1.0 / (information + largest**-2)
+    spread = 1.0 / (information + HOP**-4)
     centre = spread * seen
-    log = 0.5 * np.log(spread * largest**-2) + 0.5 * centre**2 / spread
+    log = 0.5 * np.log(spread * HOP**-4) + 0.5 * centre**2 / spread
     log += np.log(2.0) + log_ndtr(centre / np.sqrt(spread))
-    log = np.concatenate([[0.0], log - np.log(RELAXATIONS)])
-    chance = np.exp(log - log.max())
-    pick = rng.choice(RELAXATIONS + 1, draws, p=chance / chance.sum())
+    log = np.concatenate([[np.log1p(-chance)], np.log(chance / RELAXATIONS) + log])
+    weight = np.exp(log - log.max())
+    pick = rng.choice(RELAXATIONS + 1, draws, p=weight / weight.sum())
     row = np.maximum(pick - 1, 0)
     low = -centre[row] / np.sqrt(spread[row])
     height = truncnorm.rvs(low, np.inf, random_state=rng) * np.sqrt(spread[row]) + centre[row]
     return np.where(pick > 0, height * (bends @ weights)[row] / lag[0], 0.0)
+
+
+def chance_of_slower(relaxed: float) -> float:
+    """Return the prior probability of relaxation after the start lag from that before it (m2).
+
+    One half once a tenth of a squared hop relaxed before the start; a twentieth for walkers that
+    were never caged and did not rattle.
+    """
+    return 0.5 * float(np.clip(SLOWER * relaxed / HOP**2, 2 * LEAST_CHANCE, 1.0))
 
 
 def estimate(
@@ -236,11 +243,13 @@ def estimate(
     `shared_fluctuation`), combined over replicas (`combine`); where every start still bends, plus
     the change over the last doubling of the start. **Draws** are log-normal about the line's D,
     positive and skewed as sums of squares are, less what slower relaxation may still hold
-    (`slow_excess`), so intervals of short runs reach further down than up; its scale is a hop
-    squared or ten times b, whichever is less, since particles that never rattled or were caged
-    have nothing that relaxes more slowly. **Refused**, with a sentence: fewer than 30 hops of 2 Å,
-    or an error above 35 %; a curve that bends by more than 30 % or grows by less than b; a
-    different pace in the two halves of the run.
+    (`slow_excess`), so intervals of short runs reach further down than up; that there is any is
+    the likelier, the more relaxed before the start (`chance_of_slower`). **Refused**, with a
+    sentence: fewer than 30 hops of 2 Å, or an error above 35 %; a curve that bends by more than
+    30 % or grows by less than b; a different pace in the two halves of the run.
+
+    A cage that relaxes more slowly than about a tenth of the run cannot be told from diffusion by
+    displacements alone: the verdict is about what the run can show.
 
     Parameters
     ----------
@@ -293,7 +302,7 @@ def estimate(
             36.0 * float(error.var()),
             draws,
             rng,
-            largest=min(HOP**2, SLOWER * relaxed),
+            chance=chance_of_slower(relaxed),
         )
         excess /= 6.0
     if bent:

@@ -1,4 +1,4 @@
-r"""Molten NaCl at 1100 K: what 8 x 130 ps of 216 ions say about it, and with what certainty.
+r"""Molten NaCl at 1100 K: what 8 x 140 ps of 216 ions say about it, and with what certainty.
 
     python examples/molten_salt_transport/study.py
 
