@@ -22,6 +22,8 @@ MODELS = ("DFN", "SPMe", "SPM")
 MESH_POINTS = {"x_n": 30, "x_s": 10, "x_p": 30, "r_n": 30, "r_p": 30}
 MESH_STRETCH = 2.0
 CURRENT = "Current function [A]"
+LOWEST, HIGHEST = (f"{end} electrolyte concentration [mol.m-3]" for end in ("Lowest", "Highest"))
+ROUNDING = 1e-6  # relative, of a concentration that stays where it was
 CAPACITY = "Nominal cell capacity [A.h]"
 CAPACITY_MARGIN = 1.2  # how far a discharge may go beyond the nominal capacity
 REACHED = "reached the cut-off voltage"
@@ -38,6 +40,7 @@ def discharge(
     time_points: int = 121,
     mesh_points: Mapping[str, int] | None = None,
     relative_tolerance: float = 1e-5,
+    concentration_window: tuple[float, float] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> xr.Dataset:
     r"""Discharge a cell at constant current, once for each C-rate and each draw of inputs.
@@ -70,6 +73,9 @@ def discharge(
         Number of mesh points (1) by PyBaMM's names, for those that differ from the default.
     relative_tolerance : float
         Relative tolerance of the time integration (1).
+    concentration_window : tuple of float, optional
+        Salt concentrations (mol m-3) within which the electrolyte's laws are known; a discharge
+        that leaves them says so in its outcome.
     progress : callable, optional
         Called as ``progress(done, total)`` after each discharge.
 
@@ -79,7 +85,8 @@ def discharge(
         Schema `continuum.schema.DISCHARGE`. `voltage` is nan after the end of a discharge.
         `outcome` holds one sentence for each discharge; one that the solver could not do is nan
         throughout, and one that starts below the cut-off has no voltage and a capacity of 0. It
-        also says where an interpolated function was used outside its data.
+        also says where an interpolated function was used outside its data, or the electrolyte
+        outside `concentration_window`.
 
     Raises
     ------
@@ -124,10 +131,18 @@ def discharge(
     shape = (len(rates), len(inputs))
     voltage = np.full((*shape, time_points), np.nan)
     capacity = np.full(shape, np.nan)
+    reached = np.full((2, *shape), np.nan)
+    low, high = concentration_window or (0.0, np.inf)
     outcome = np.full(shape, "", dtype=object)
     for done, (condition, draw) in enumerate(np.ndindex(*shape), start=1):
         grid = elapsed[condition]
-        times, volts, sentence = _solve(simulation, float(current[condition]), inputs[draw], grid)
+        times, volts, ends, sentence = _solve(
+            simulation, float(current[condition]), inputs[draw], grid
+        )
+        if len(times):
+            reached[:, condition, draw] = ends
+            if ends[0] < low * (1 - ROUNDING) or ends[1] > high * (1 + ROUNDING):
+                sentence += f"; the electrolyte left its laws' {low:g} to {high:g} mol m-3"
         outcome[condition, draw] = sentence
         if len(times):
             voltage[condition, draw] = np.interp(grid, times, volts, right=np.nan)
@@ -153,6 +168,16 @@ def discharge(
                 {"units": "V", "long_name": "terminal voltage, nan after the end"},
             ),
             "discharged_capacity": (("condition", "draw"), capacity, {"units": "A h"}),
+            "lowest_electrolyte_concentration": (
+                ("condition", "draw"),
+                reached[0],
+                {"units": "mol m-3"},
+            ),
+            "highest_electrolyte_concentration": (
+                ("condition", "draw"),
+                reached[1],
+                {"units": "mol m-3"},
+            ),
             "outcome": (("condition", "draw"), outcome.astype(str)),
         },
         attrs={
@@ -393,12 +418,14 @@ def _simulation(
     relative_tolerance: float,
 ) -> pybamm.Simulation:
     equations = getattr(pybamm.lithium_ion, model)()
+    salt = equations.variables["Electrolyte concentration [mol.m-3]"]
+    equations.variables[LOWEST], equations.variables[HIGHEST] = pybamm.min(salt), pybamm.max(salt)
     simulation = pybamm.Simulation(
         equations,
         parameter_values=values,
         solver=pybamm.IDAKLUSolver(
             rtol=relative_tolerance,
-            output_variables=["Voltage [V]"],
+            output_variables=["Voltage [V]", LOWEST, HIGHEST],
             options={"silence_sundials_errors": True},
         ),
         submesh_types=_submeshes(equations),
@@ -445,9 +472,12 @@ def _solve(
     current: float,
     inputs: Mapping[str, float],
     grid: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Times (s), voltages (V) and the sentence of one discharge; empty arrays if it failed."""
-    nothing = np.empty(0)
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float], str]:
+    """Times (s), voltages (V), lowest and highest salt concentration (mol m-3), and a sentence.
+
+    The arrays are empty if the discharge failed.
+    """
+    nothing = np.empty(0), np.empty(0), (np.nan, np.nan)
     try:
         with warnings.catch_warnings():
             # said in the sentence of the outcome instead
@@ -458,11 +488,11 @@ def _solve(
     except pybamm.SolverError as error:
         sentence = str(error).splitlines()[0]
         if "Minimum voltage [V]" in sentence and "initial conditions" in sentence:
-            return nothing, nothing, BELOW
-        return nothing, nothing, f"was not solved: {sentence}"
+            return *nothing, BELOW
+        return *nothing, f"was not solved: {sentence}"
     volts = solution["Voltage [V]"].entries
     if not np.all(np.isfinite(volts)):
-        return nothing, nothing, "was not solved: the voltage is not finite"
+        return *nothing, "was not solved: the voltage is not finite"
     if solution.termination == "event: Minimum voltage [V]":
         sentence = REACHED
     elif solution.termination == "final time":
@@ -471,7 +501,8 @@ def _solve(
         sentence = f"was stopped by the {solution.termination}"
     if solution.extrap_events:
         sentence += f" after leaving the data of {', '.join(solution.extrap_events)}"
-    return solution.t, volts, sentence
+    ends = float(solution[LOWEST].entries.min()), float(solution[HIGHEST].entries.max())
+    return solution.t, volts, ends, sentence
 
 
 def _summary(outcome: np.ndarray) -> str:

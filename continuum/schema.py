@@ -28,6 +28,15 @@ DISCHARGE = {
             "units": "A h",
             "missing": True,
         },
+        **{
+            f"{end}_electrolyte_concentration": {
+                "dims": ("condition", "draw"),
+                "units": "mol m-3",
+                "missing": True,
+                "optional": True,
+            }
+            for end in ("lowest", "highest")
+        },
         "outcome": {"dims": ("condition", "draw"), "units": None},
     },
     "attrs": {"sign": ("discharge positive",), "outcome": None},

@@ -261,6 +261,18 @@ def inputs(electrolyte: Electrolyte, as_inputs: Sequence[str]) -> dict[str, floa
     }
 
 
+def concentration_window(electrolyte: Electrolyte) -> tuple[float, float]:
+    """Salt concentrations (mol m-3) within which every Law of an electrolyte is known.
+
+    Parameters
+    ----------
+    electrolyte : Electrolyte
+        The electrolyte.
+    """
+    windows = [getattr(electrolyte, label).concentration_window for label in LAW_KEYS]
+    return max(low for low, _ in windows), min(high for _, high in windows)
+
+
 def assumptions(
     electrolyte: Electrolyte, *, base: str | Path | pybamm.ParameterValues = "Chen2020"
 ) -> dict[str, str]:

@@ -148,7 +148,8 @@ def discharges(
     Returns
     -------
     xarray.Dataset
-        DISCHARGE, one ``draw`` for each electrolyte.
+        DISCHARGE, one ``draw`` for each electrolyte; the outcome of one whose concentration left
+        the window of the Laws says so.
 
     Raises
     ------
@@ -156,7 +157,14 @@ def discharges(
         As `couplers.battery.parameter_values` and `continuum.cell.discharge`.
     """
     from continuum.cell import discharge
-    from couplers.battery import LAW_KEYS, SINGLE_ION_ONE, assumptions, inputs, parameter_values
+    from couplers.battery import (
+        LAW_KEYS,
+        SINGLE_ION_ONE,
+        assumptions,
+        concentration_window,
+        inputs,
+        parameter_values,
+    )
 
     first = electrolytes[0]
     names = [name for name in LAW_KEYS if not (first.single_ion and name in SINGLE_ION_ONE)]
@@ -167,6 +175,7 @@ def discharges(
         model=model,
         time_points=time_points,
         mesh_points=mesh_points,
+        concentration_window=concentration_window(first),
     )
     return result.assign_attrs(assumptions(first, base=base))
 

@@ -236,7 +236,7 @@ def discharge(
         A DISCHARGE; draw 0 is the median electrolyte.
     """
     from continuum.cell import discharge as discharge_cell
-    from couplers.battery import assumptions, inputs, parameter_values
+    from couplers.battery import assumptions, concentration_window, inputs, parameter_values
 
     laws = ("conductivity", "diffusivity")
     values = parameter_values(electrolytes[0], base=case.cell.base, as_inputs=laws)
@@ -244,6 +244,7 @@ def discharge(
         values,
         c_rates=case.cell.c_rates,
         inputs=[inputs(electrolyte, laws) for electrolyte in electrolytes],
+        concentration_window=concentration_window(electrolytes[0]),
         progress=None
         if progress is None
         else lambda done, total: progress(done, total, "discharge of the cell"),

@@ -130,6 +130,34 @@ def test_leaving_the_data_of_an_interpolated_function_is_an_outcome() -> None:
     assert outcome != REACHED
 
 
+def test_leaving_the_window_of_the_laws_is_an_outcome() -> None:
+    values = pybamm.ParameterValues("Chen2020")
+    free = discharge(values, c_rates=[0.05, 1.0], time_points=41)
+    lowest, highest = (
+        free[f"{end}_electrolyte_concentration"].values[:, 0] for end in ("lowest", "highest")
+    )
+    # a current moves salt from the positive electrode to the negative one, a larger one more
+    assert lowest[1] < lowest[0] < 1000 < highest[0] < highest[1]
+    profile = pybamm.Simulation(
+        pybamm.lithium_ion.DFN(), parameter_values=values, solver=pybamm.IDAKLUSolver()
+    ).solve([0, 3600])["Electrolyte concentration [mol.m-3]"]
+    assert [lowest[1], highest[1]] == pytest.approx(
+        [profile.entries.min(), profile.entries.max()], rel=0.03
+    )
+    window = (0.99 * lowest[0], 1.01 * highest[0])
+    held = discharge(values, c_rates=[0.05, 1.0], time_points=41, concentration_window=window)
+    outcome = held["outcome"].values[:, 0]
+    assert outcome[0] == REACHED
+    assert outcome[1].startswith(REACHED)
+    assert "the electrolyte left its laws'" in outcome[1]
+    xr.testing.assert_equal(held["voltage"], free["voltage"])
+
+
+def test_a_single_ion_conductor_does_not_leave_its_window_by_rounding() -> None:
+    kept = discharge(cell(), c_rates=[1.0], time_points=11, concentration_window=(1000.0, 1000.0))
+    assert kept.attrs["outcome"] == "1 of 1 discharges reached the cut-off voltage."
+
+
 def test_set_of_another_kind_of_cell_is_refused_in_one_sentence() -> None:
     values = pybamm.ParameterValues("Ecker2015_graphite_halfcell")
     with pytest.raises(ValueError, match="'Maximum concentration in negative electrode"):
