@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
 from multiscale.case import CaseError, Section
@@ -20,7 +22,7 @@ class Wanted(Section):
     parameter_set: str | None = None
     bpx: str | None = None
     highest_c_rate: PositiveFloat = Field(le=10)
-    profiles: int = Field(384, ge=20)
+    profiles: int = Field(384, ge=40)
     workers: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
     output: str = "results"
@@ -71,6 +73,8 @@ def train(
 ) -> tuple[Path, dict[str, Any]]:
     """Train the corrector that a case asks for; return its file and how it was judged.
 
+    The judgement is written beside it, as JSON.
+
     Raises
     ------
     ValueError
@@ -98,4 +102,13 @@ def train(
     )
     path = output / f"{wanted.name}.npz"
     corrector.save(path)
+    # a share of nothing is null there
+    table = {
+        name: {
+            network: {key: None if np.isnan(value) else value for key, value in row.items()}
+            for network, row in rows.items()
+        }
+        for name, rows in judged.items()
+    }
+    path.with_suffix(".json").write_text(json.dumps(table, indent=1) + "\n")
     return path, judged

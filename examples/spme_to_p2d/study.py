@@ -54,7 +54,7 @@ def run(c_rate: np.ndarray, time: np.ndarray, state_of_charge: float) -> xr.Data
 
 def cycle(seconds: int = 600) -> xr.Dataset:
     """A drive cycle at high speed, or its beginning."""
-    return run(PEAK * profiles.us06_like()[: seconds + 1], np.arange(seconds + 1.0), 0.9)
+    return run(PEAK * profiles.us06_like()[: seconds + 1], np.arange(seconds + 1.0), 0.7)
 
 
 def discharge(rate: float) -> xr.Dataset:

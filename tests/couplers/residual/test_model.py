@@ -36,7 +36,7 @@ def discharge(values: pybamm.ParameterValues) -> pybamm.Solution:
     fast["Current function [A]"] = 7.5
     fast.set_initial_state(1.0)
     return pybamm.Simulation(CorrectedSPMe(SET), parameter_values=fast).solve(
-        [0, 3600], t_interp=np.arange(0.0, 3601.0, 10.0)
+        [0, 3600], t_interp=np.arange(0.0, 3601.0, 20.0)
     )
 
 

@@ -62,7 +62,7 @@ def pybamm_voltage(
 def test_p2d_is_pybamms_dfn_on_a_mesh_without_end(cells: dict[str, Cell], name: str) -> None:
     """PyBaMM's voltage is of first order in x and second in r: extrapolate both to zero."""
     cell = cells[name]
-    time, rate = drive(50)
+    time, rate = drive(40)
     current = rate * cell.capacity
     run = [
         pybamm_voltage(pybamm.lithium_ion.DFN(), name, time, current, points=x, radial=r)

@@ -23,7 +23,7 @@ def study() -> ModuleType:
 def test_correction_brings_spme_to_p2d_and_the_figure_shows_it(
     study: ModuleType, tmp_path: Path
 ) -> None:
-    driven, fast = study.cycle(seconds=150), study.discharge(1.5)
+    driven, fast = study.cycle(seconds=120), study.discharge(1.5)
     for found, best, least_gain in ((driven, 0.3, 1.5), (fast, 2.0, 5.0)):
         error = study.errors(found)
         assert error["ensemble"] < best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ CASE = """
 name = "mine"
 parameter_set = "Marquis2019"
 highest_c_rate = 1.0
-profiles = 20
+profiles = 40
 """
 
 
@@ -41,6 +42,8 @@ def test_trains_says_how_well_and_leaves_a_file(
     corrector = load(tmp_path / "results" / "mine.npz")
     assert corrector.about["set"] == "mine"
     assert np.isfinite(corrector.student[0][0]).all()
+    judged = json.loads((tmp_path / "results" / "mine.json").read_text())
+    assert judged["steady"]["ensemble"]["profiles"] <= 1
 
 
 @pytest.mark.parametrize(
