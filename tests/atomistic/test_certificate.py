@@ -1,6 +1,8 @@
 """The certificate: sound potentials pass, and each planted fault is found by its name."""
 
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -229,3 +231,22 @@ def test_bad_input_gets_a_sentence(atoms, options, words):
 def test_an_unknown_element_is_refused():
     with pytest.raises(ValueError, match="knows only"):
         certify(load("argyrodite-pbe", device="cpu"), bulk("NaCl", "rocksalt", a=5.6))
+
+
+def test_the_example_finds_each_of_its_faults():
+    path = Path(__file__).parents[2] / "examples" / "certify_a_potential" / "study.py"
+    spec = importlib.util.spec_from_file_location("certify_a_potential", path)
+    study = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(study)
+    only = ["rotation", "jacobian_asymmetry", "force_is_gradient", "jump_in_structure"]
+    found = study.certificates([*only, "stress_is_strain_derivative", "fusion_well"])
+    faults = {name: {fault.name for fault in one.faults} for name, one in found.items()}
+    assert faults["argyrodite-pbe"] == set()
+    assert faults["direct"] == {"force_is_gradient", "jacobian_asymmetry"}
+    # differences that straddle the jump see it too
+    assert "jump_in_structure" in faults["truncated"]
+    assert not faults["truncated"] & {"rotation", "jacobian_asymmetry", "fusion_well"}
+    assert faults["holed"] == {"fusion_well"}
+    recorded = json.loads(path.with_name("sevennet-0.json").read_text())
+    failed = [one["name"] for one in recorded["findings"] if one["measured"] > one["limit"]]
+    assert failed == ["inversion"]
