@@ -96,6 +96,13 @@ def test_diffusivity_varies_with_the_distance_from_the_wall():
         error = found[f"{name}_std"].values
         assert (error < 0.12 * truth).all()
         assert (abs(found[name].values - truth) < 3.5 * error).all(), name
+    # seen eight times less often, a quarter more would seem to stay were the faces not moved
+    rare = trajectory(
+        [slit(np.random.default_rng(8))[:, ::8]], symbols=["Li"] * 60, temperatures=[800.0],
+        length=200.0, interval=200.0,
+    )  # fmt: skip
+    again = wall_diffusivity(rare, species_name="Li", edges=edges, lag=4e-12)
+    assert again["perpendicular_diffusivity"].mean() == pytest.approx(0.3e-8, rel=0.08)
     slope = np.polyfit(z, found["parallel_diffusivity"], 1)[0]
     assert slope == pytest.approx(0.5e-8 * 0.06, rel=0.35)
 
