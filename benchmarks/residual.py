@@ -102,7 +102,7 @@ def cases(values):
     """Name, times (s), C-rates (1) and state of charge of each test."""
     cycle = profiles.us06_like()
     steady = profiles.slow_times(7200)
-    found = [("US06-like, 2C peak", np.arange(601.0), 2.0 * cycle, 0.9)]
+    found = [("US06-like, 2C peak", np.arange(601.0), 2.0 * cycle, 0.7)]
     found += [(f"{rate}C", steady[steady <= 4000 / rate], rate, 1.0) for rate in (0.75, 1.5, 2.0)]
     return found
 
