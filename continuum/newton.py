@@ -105,7 +105,7 @@ class Newton:
         options: dict[str, Any] | None = None,
         substitution: Callable[[], Any] | None = None,
     ) -> None:
-        space = unknown.function_space
+        self.space = space = unknown.function_space
         self.unknown, self.conditions = unknown, list(conditions)
         self.substitution = substitution
         self.clip, self.tolerance, self.limit, self.convex = clip, tolerance, limit, convex
@@ -159,6 +159,8 @@ class Newton:
             try:
                 self._solve_linear(b)
             except PETSc.Error as error:
+                # PETSc leaves the vectors of a solver that stopped locked
+                self.vector, self.update = (fem.petsc.create_vector(self.space) for _ in range(2))
                 return self._failed(iteration, f"the linear solver stopped ({error})")
             step = self.update.array
             reason = self.solver.getConvergedReason()
