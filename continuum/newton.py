@@ -112,21 +112,31 @@ class Newton:
         self.residual = compile_form(residual)
         self.jacobian = compile_form(ufl.derivative(residual, unknown, ufl.TrialFunction(space)))
         self.matrix = fem.petsc.create_matrix(self.jacobian)
-        self.vector = fem.petsc.create_vector(space)
-        self.update = self.vector.duplicate()
         self.comm = space.mesh.comm
-        self.solver = PETSc.KSP().create(self.comm)
-        prefix = f"newton_{next(_prefixes)}_"
+        self._prefix = f"newton_{next(_prefixes)}_"
         given = PETSc.Options()
         chosen = DIRECT if options is None else options
         for key, value in chosen.items():
-            given[prefix + key] = value
-        self.solver.setOptionsPrefix(prefix)
-        self.solver.setOperators(self.matrix)
-        self.solver.setFromOptions()
+            given[self._prefix + key] = value
         self.iterative = chosen.get("ksp_type") != "preonly"
         # parts of the solver read theirs only when it is first used: they stay until its end
-        self._options = [prefix + key for key in chosen]
+        self._options = [self._prefix + key for key in chosen]
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make a linear solver and its vectors: at first, and after one that stopped.
+
+        PETSc leaves the vectors of a solver that stopped locked, and its preconditioner unusable.
+        """
+        for name in ("solver", "vector", "update"):
+            if (old := getattr(self, name, None)) is not None:
+                old.destroy()
+        self.vector = fem.petsc.create_vector(self.space)
+        self.update = self.vector.duplicate()
+        self.solver = PETSc.KSP().create(self.comm)
+        self.solver.setOptionsPrefix(self._prefix)
+        self.solver.setOperators(self.matrix)
+        self.solver.setFromOptions()
 
     def assemble_residual(self) -> Any:
         """Return F(w) with the rows of held values set to what they are off by."""
@@ -159,8 +169,7 @@ class Newton:
             try:
                 self._solve_linear(b)
             except PETSc.Error as error:
-                # PETSc leaves the vectors of a solver that stopped locked
-                self.vector, self.update = (fem.petsc.create_vector(self.space) for _ in range(2))
+                self._prepare()
                 return self._failed(iteration, f"the linear solver stopped ({error})")
             step = self.update.array
             reason = self.solver.getConvergedReason()
@@ -168,6 +177,7 @@ class Newton:
             # nan compares false everywhere: make it infinite before the ranks compare
             largest = self.comm.allreduce(local if np.isfinite(local) else np.inf, op=MPI.MAX)
             if reason < 0 or not np.isfinite(largest):
+                self._prepare()
                 return self._failed(
                     iteration, f"the linear solver diverged (PETSc reason {reason})"
                 )

@@ -53,3 +53,23 @@ def test_iterations_stay_few_and_the_answer_the_same(monkeypatch, dim, across, m
     np.testing.assert_allclose(got.potential, direct.potential, rtol=0, atol=1e-10)
     held = 10.0 * length**dim
     np.testing.assert_allclose(got.inventory, held, rtol=1e-12)
+
+
+def test_a_linear_solver_that_broke_down_once_spoils_no_later_step(monkeypatch):
+    solve_linear = Newton._solve_linear
+    calls = []
+
+    def broken_once(self, b):
+        calls.append(None)
+        if len(calls) == 8:
+            self.matrix.scale(np.nan)
+        solve_linear(self, b)
+
+    monkeypatch.setattr(Newton, "_solve_linear", broken_once)
+    length = 20 * SALT.debye_length
+    walls = {"left": Wall(potential=-0.1), "right": Wall(potential=0.1)}
+    times = np.array([1.0]) * length * SALT.debye_length / D
+    got = npl.solve(SALT, walls, length=length, times=times, tolerance=1e-3)
+    assert got.attrs["converged"]
+    assert len(calls) > 20
+    np.testing.assert_allclose(got.inventory, 10.0 * length, rtol=1e-12)
