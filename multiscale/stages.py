@@ -14,10 +14,11 @@ import xarray as xr
 
 from multiscale import store
 from multiscale.case import Case
-from multiscale.executors import Progress
+from multiscale.executors import Progress, spread
 from multiscale.sampling import simulate
 
 if TYPE_CHECKING:
+    from atomistic.potentials.certificate import Certificate
     from continuum.inputs import Electrolyte
 
 LAGS = 60
@@ -42,19 +43,16 @@ def certify(case: Case, *, progress: Progress | None = None) -> xr.DataTree:
         ``unit``; nan where the potential does not give the quantity), ``sound`` and ``outcome`` of
         every member. A potential that fails is named there; the study goes on.
     """
-    from atomistic.potentials.certificate import certify as look
-    from atomistic.potentials.load import load
+    from atomistic.potentials.load import choose_device
 
-    (structure,) = case.structures(1)
     members = case.committee()
-    certificates = []
-    for count, name in enumerate(members):
-
-        def tell(done: int, total: int, text: str, count: int = count) -> None:
-            _tell(progress, total * len(members), total * count + done, text)
-
-        potential = load(name, device=case.potential.device)
-        certificates.append(look(potential, structure, progress=tell))
+    on_cpu = choose_device(case.potential.device).type == "cpu"
+    certificates = spread(
+        _certificate,
+        [(case, name) for name in members],
+        workers=case.dynamics.workers if on_cpu else 1,
+        progress=progress,
+    )
     findings = [certificate.findings for certificate in certificates]
     each = ("member", "property")
     dataset = xr.Dataset(
@@ -421,6 +419,14 @@ def assembled(
         }
     )
     return tree
+
+
+def _certificate(case: Case, name: str, progress: Progress) -> Certificate:
+    from atomistic.potentials.certificate import certify as look
+    from atomistic.potentials.load import load
+
+    (structure,) = case.structures(1)
+    return look(load(name, device=case.potential.device), structure, progress=progress)
 
 
 def _card(name: str) -> dict[str, Any]:

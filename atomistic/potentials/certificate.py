@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -255,8 +256,9 @@ class _Examiner:
         self.model, self.rng = model, rng
         self.double = model.dtype == torch.float64
         self.precision = "float64" if self.double else "float32"
-        # weigh the differences' truncation against rounding
-        self.step = 5e-4 if self.double else 2e-2
+        # balance the differences' truncation and rounding; the error of a difference across the
+        # kink of a cutoff's second derivative shrinks with the step, a true violation does not
+        self.steps = (5e-4, 1.25e-4) if self.double else (2e-2, 1e-2)
         # over which no smooth force changes by more than the limit of a jump (Å)
         self.narrow = 1e-8 if self.double else 1e-4
         self.atoms = structure.copy()
@@ -325,30 +327,33 @@ class _Examiner:
 
     def force_is_gradient(self) -> float:
         """Compare the slope of the energy along random directions with the forces."""
-        worst = 0.0
-        for _ in range(3):
-            direction = self.rng.normal(size=self.forces.shape)
-            # as far as the differences of a single coordinate, along all
-            direction /= np.abs(direction).max()
-            frames = [self.moved(count * self.step * direction) for count, _ in STENCIL]
-            energies, _, _ = self.evaluate(frames)
-            slope = sum(w * e for (_, w), e in zip(STENCIL, energies, strict=True)) / self.step
-            size = self.force_scale * np.linalg.norm(direction)
-            worst = max(worst, abs(slope + np.sum(self.forces * direction)) / size)
-        return worst
+        return max(self._gradient_along(self.rng.normal(size=self.forces.shape)) for _ in range(3))
+
+    def _gradient_along(self, direction: np.ndarray) -> float:
+        # as far as the differences of a single coordinate, along all
+        direction = direction / np.abs(direction).max()
+        size = self.force_scale * np.linalg.norm(direction)
+
+        def violation(step: float) -> float:
+            energies, _, _ = self.evaluate([self.moved(n * step * direction) for n, _ in STENCIL])
+            slope = _slope(energies, step)
+            return float(abs(slope + np.sum(self.forces * direction)) / size)
+
+        return min(violation(step) for step in self.steps)
 
     def jacobian_asymmetry(self) -> float:
         """Differentiate the forces on a few atoms with respect to their coordinates."""
         chosen = self._neighbourhood(6)
+        return min(self._asymmetry(chosen, step) for step in self.steps)
+
+    def _asymmetry(self, chosen: np.ndarray, step: float) -> float:
         columns = []
         for atom, axis in itertools.product(chosen, range(3)):
             displacement = np.zeros_like(self.forces)
-            displacement[atom, axis] = self.step
+            displacement[atom, axis] = step
             _, forces, _ = self.evaluate([self.moved(n * displacement) for n, _ in STENCIL])
-            columns.append(
-                sum(w * f[chosen].ravel() for (_, w), f in zip(STENCIL, forces, strict=True))
-            )
-        jacobian = np.array(columns).T / self.step
+            columns.append(_slope([each[chosen].ravel() for each in forces], step))
+        jacobian = np.array(columns).T
         return float(np.linalg.norm(jacobian - jacobian.T) / np.linalg.norm(jacobian + jacobian.T))
 
     def _neighbourhood(self, count: int) -> np.ndarray:
@@ -359,21 +364,25 @@ class _Examiner:
         return np.argsort(distances)[:count]
 
     def stress_is_strain_derivative(self) -> float:
-        if self.sigma is None or np.isnan(self.sigma).any():
+        sigma = self.sigma
+        if sigma is None or np.isnan(sigma).any():
             return np.nan
+        return min(self._strain_violation(sigma, step) for step in self.steps)
+
+    def _strain_violation(self, sigma: np.ndarray, step: float) -> float:
+        volume = self.atoms.get_volume()
         derivative = np.zeros((3, 3))
         for one, other in itertools.combinations_with_replacement(range(3), 2):
             strain = np.zeros((3, 3))
-            strain[one, other] = strain[other, one] = 0.5 * self.step
-            strain[one, one] *= 2 if one == other else 1
+            strain[one, other] += 0.5 * step
+            strain[other, one] += 0.5 * step
             energies, _, _ = self.evaluate(
                 [self._strained(np.eye(3) + count * strain) for count, _ in STENCIL]
             )
-            slope = sum(w * e for (_, w), e in zip(STENCIL, energies, strict=True)) / self.step
-            derivative[one, other] = derivative[other, one] = slope / self.atoms.get_volume()
+            derivative[one, other] = derivative[other, one] = _slope(energies, step) / volume
         # a structure near equilibrium has no stress to be relative to
-        scale = np.abs(self.sigma).max() + 1e-2 * len(self.atoms) / self.atoms.get_volume()
-        return float(np.abs(derivative - self.sigma).max() / scale)
+        scale = np.abs(sigma).max() + 1e-2 * len(self.atoms) / volume
+        return float(np.abs(derivative - sigma).max() / scale)
 
     def _strained(self, deformation: np.ndarray) -> Atoms:
         frame = self.atoms.copy()
@@ -466,6 +475,11 @@ def _in_batches(frames: Sequence[Atoms]) -> Iterator[list[Atoms]]:
         batch.append(frame)
         atoms += len(frame)
     yield batch
+
+
+def _slope(values: Sequence[Any] | np.ndarray, step: float) -> Any:
+    """Derivative by the central difference whose points the values belong to."""
+    return sum(weight * value for (_, weight), value in zip(STENCIL, values, strict=True)) / step
 
 
 def _dimer(pair: tuple[str, str], distance: float) -> Atoms:

@@ -112,6 +112,11 @@ def test_a_draw_beyond_any_steady_state_is_nan_and_the_median_raises(case, elect
         stages.conduct(strong, electrolytes)
 
 
+def here(spread, task, arguments, *, workers, progress):
+    """Spread over no other process, where nothing is patched."""
+    return spread(task, arguments, workers=1, progress=progress)
+
+
 def test_run_stores_every_stage_and_recomputes_from_what_changed(
     case, simulated, tmp_path, monkeypatch
 ):
@@ -123,6 +128,7 @@ def test_run_stores_every_stage_and_recomputes_from_what_changed(
 
     # the certificate itself is tested beside it; here one property stands for all
     monkeypatch.setattr(certificate, "certify", partial(certificate.certify, only=["rotation"]))
+    monkeypatch.setattr(stages, "spread", partial(here, stages.spread))
     monkeypatch.setattr(stages, "simulate", dynamics)
     study = vary(case, {"output.folder": str(tmp_path), "cell.draws": 2, "cell.c_rates": (1.0,)})
 
