@@ -12,6 +12,8 @@ import numpy as np
 
 from continuum.finite_elements import MPI, mesh
 
+FINEST_AT_ONE = 1e-15  # layer over number of cells, of which the first cell is some 500 roundings
+
 
 @dataclass(frozen=True, eq=False)
 class Domain:
@@ -65,6 +67,9 @@ def graded(cells: int, *, left: float | None = None, right: float | None = None)
             faults.append(f"the {label} layer is {layer} thick, but must be positive and finite")
     if faults:
         raise ValueError("Graded interval: " + "; ".join(faults) + ".")
+
+    # near 1, unlike near 0, numbers are too coarse for a thinner layer's nodes to differ
+    right = None if right is None else max(right, FINEST_AT_ONE * cells)
 
     def crowd(s: np.ndarray, layer: float) -> np.ndarray:
         return layer * np.expm1(s * np.log1p(1.0 / layer))

@@ -77,3 +77,13 @@ def test_named_groups_of_a_gmsh_file_are_the_boundaries(monkeypatch):
     del groups["electrode"]
     with pytest.raises(ValueError, match="names no boundaries"):
         read_gmsh("cell.msh", comm=MPI.COMM_SELF)
+
+
+@pytest.mark.parametrize("ends", [{"right": 1e-30}, {"left": 1e-30, "right": 1e-30}])
+def test_nodes_of_the_thinnest_layers_still_differ(ends):
+    nodes = graded(400, **ends)
+    width = np.diff(nodes)
+    # some roundings of 1 wide, so that no cell is inside out or far from what it should be
+    assert width.min() > 0
+    assert width[-1] > 100 * np.finfo(float).eps
+    assert np.all(width[-100:-1] > 0.99 * width[-99:])
