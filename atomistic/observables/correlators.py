@@ -17,12 +17,13 @@ a stored trajectory, so every transport estimator reads either.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import xarray as xr
 
+from atomistic.observables.checkpoints import plain, revived
 from atomistic.observables.displacements import observed_dataset
 from atomistic.units import ANGSTROM, mass
 
@@ -285,11 +286,7 @@ def lags(state: Displacements) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def checkpoint(state: Displacements) -> dict[str, object]:
     """Return the state as plain values and tensors that ``torch.save`` can write."""
-    values = {field.name: getattr(state, field.name) for field in fields(state)}
-    return {
-        name: value.detach().cpu().clone() if isinstance(value, torch.Tensor) else value
-        for name, value in values.items()
-    }
+    return plain(state)
 
 
 def restart(saved: Mapping[str, object], *, device: str | torch.device = "cpu") -> Displacements:
@@ -300,19 +297,7 @@ def restart(saved: Mapping[str, object], *, device: str | torch.device = "cpu") 
     ValueError
         If `saved` is not such a checkpoint.
     """
-    names = {field.name for field in fields(Displacements)}
-    if set(saved) != names:
-        raise ValueError(
-            f"observer: the checkpoint holds {sorted(saved)}, expected {sorted(names)}."
-        )
-    stays = ("count", "collective")
-    moved = {
-        name: value.clone().to("cpu" if name in stays else device)
-        if isinstance(value, torch.Tensor)
-        else value
-        for name, value in saved.items()
-    }
-    return Displacements(**moved)  # type: ignore[arg-type]
+    return revived(Displacements, saved, device=device, on_host=("count", "collective"))
 
 
 def observed(

@@ -12,12 +12,13 @@ Two things are kept of each series, whatever its length.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import xarray as xr
 
+from atomistic.observables.checkpoints import plain, revived
 from atomistic.observables.green_kubo import green_kubo_conductivity, green_kubo_viscosity
 from atomistic.units import ANGSTROM, ELECTRONVOLT, EV_PER_CUBIC_ANGSTROM, PICOSECOND
 
@@ -221,11 +222,7 @@ def _correlate(state: Currents, value: torch.Tensor) -> None:
 
 def checkpoint(state: Currents) -> dict[str, object]:
     """Return the state as plain values and tensors that ``torch.save`` can write."""
-    values = {field.name: getattr(state, field.name) for field in fields(state)}
-    return {
-        name: value.detach().cpu().clone() if isinstance(value, torch.Tensor) else value
-        for name, value in values.items()
-    }
+    return plain(state)
 
 
 def restart(saved: Mapping[str, object], *, device: str | torch.device = "cpu") -> Currents:
@@ -236,18 +233,7 @@ def restart(saved: Mapping[str, object], *, device: str | torch.device = "cpu") 
     ValueError
         If `saved` is not such a checkpoint.
     """
-    names = {field.name for field in fields(Currents)}
-    if set(saved) != names:
-        raise ValueError(
-            f"observer of currents: the checkpoint holds {sorted(saved)}, expected {sorted(names)}."
-        )
-    moved = {
-        name: value.clone().to("cpu" if name == "pushed" else device)
-        if isinstance(value, torch.Tensor)
-        else value
-        for name, value in saved.items()
-    }
-    return Currents(**moved)  # type: ignore[arg-type]
+    return revived(Currents, saved, device=device, on_host=("pushed",))
 
 
 def observed(
