@@ -23,6 +23,7 @@ from torch_sim.integrators.nvt import NVTVRescaleState, nvt_vrescale_init, nvt_v
 from torch_sim.state import SimState
 from torch_sim.units import MetalUnits
 
+from atomistic.observables.scatter import standard_error
 from atomistic.observables.streaming import Observer, Watched, check, fingerprint
 from atomistic.potentials.load import Potential
 from atomistic.units import ANGSTROM, FEMTOSECOND
@@ -192,7 +193,7 @@ def equilibrate(
             "temperature": ("condition", np.asarray(temperatures, float), {"units": "K"}),
             "length_scale": (("condition", "replica", "frame"), scale, {"units": "1"}),
             "volume_per_atom": ("condition", volume.mean(1), {"units": "m3"}),
-            "volume_per_atom_std": ("condition", _standard_error(volume), {"units": "m3"}),
+            "volume_per_atom_std": ("condition", standard_error(volume, -1), {"units": "m3"}),
         }
     )
     return grouped, cells
@@ -328,14 +329,6 @@ def sample(
 
 def _time(femtoseconds: float) -> float:
     return femtoseconds * 1e-3 * float(MetalUnits.time)
-
-
-def _standard_error(values: np.ndarray) -> np.ndarray:
-    """Standard error of the mean over the last axis; nan from a single value."""
-    count = values.shape[-1]
-    if count < 2:
-        return np.full(values.shape[:-1], np.nan)
-    return np.asarray(values.std(-1, ddof=1) / np.sqrt(count))
 
 
 def _initial_state(

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from atomistic.observables.displacements import checked, species
+from atomistic.observables.scatter import jackknife_error, pieces, standard_error
 from atomistic.observables.structure import radial_distribution
 
 LONGEST = 2.0  # times the shortest wave vector of the box: the range of the fit
@@ -99,46 +100,33 @@ def structure_factors(
         )
     shells = np.unique(np.round(length / shortest, 6), return_inverse=True)
     wavenumber = np.bincount(shells[1], weights=length) / np.bincount(shells[1])
-    count = trajectory.sizes["frame"]
-    used = np.unique(np.linspace(0, count - 1, min(frames, count)).astype(int))
     masks = [symbols == name for name in names]
     number = np.array([mask.sum() for mask in masks])
-    pieces = []
-    for replica in range(trajectory.sizes["replica"]):
+    found = []
+    for replica, part in pieces(trajectory, blocks, frames):
         own = np.linalg.inv(trajectory["cell"].values[condition, replica])
-        for part in np.array_split(used, blocks):
-            if not len(part):
-                continue
-            place = trajectory["position"].values[condition, replica][part].astype(float) @ own
-            rho = np.array([_waves(place[:, mask], whole) for mask in masks])
-            power = np.einsum("afk,bfk->abk", rho, rho.conj()).real / len(part)
-            power /= np.sqrt(np.outer(number, number))[:, :, None]
-            pieces.append(
-                np.stack(
-                    [power[:, :, shells[1] == one].mean(2) for one in range(len(wavenumber))], 2
-                )
-            )
+        place = trajectory["position"].values[condition, replica][part].astype(float) @ own
+        rho = np.array([_waves(place[:, mask], whole) for mask in masks])
+        power = np.einsum("afk,bfk->abk", rho, rho.conj()).real / len(part)
+        power /= np.sqrt(np.outer(number, number))[:, :, None]
+        found.append(
+            np.stack([power[:, :, shells[1] == one].mean(2) for one in range(len(wavenumber))], 2)
+        )
     weight = np.bincount(shells[1]).astype(float)
     design = np.column_stack([np.ones_like(wavenumber), (wavenumber / shortest) ** 2])
     limit = np.linalg.solve(design.T * weight @ design, design.T * weight)[0]
-    each = np.array(pieces)
+    each = np.array(found)
     mean, total = each.mean(0), len(each)
-    spread = each.std(0, ddof=1) / np.sqrt(total) if total > 1 else np.full_like(mean, np.nan)
     others = (each.sum(0) - each) / (total - 1) if total > 1 else each
     zero, jack = mean @ limit, others @ limit
-    error = (
-        np.sqrt((total - 1) / total * np.square(jack - jack.mean(0)).sum(0))
-        if total > 1
-        else np.full_like(zero, np.nan)
-    )
     dims = ("species", "partner")
     volume = np.abs(np.linalg.det(trajectory["cell"].values[condition])).mean()
     return xr.Dataset(
         {
             "structure_factor": ((*dims, "wavenumber"), mean, {"units": "1"}),
-            "structure_factor_std": ((*dims, "wavenumber"), spread, {"units": "1"}),
+            "structure_factor_std": ((*dims, "wavenumber"), standard_error(each), {"units": "1"}),
             "structure_factor_zero": (dims, zero, {"units": "1"}),
-            "structure_factor_zero_std": (dims, error, {"units": "1"}),
+            "structure_factor_zero_std": (dims, jackknife_error(jack), {"units": "1"}),
             "structure_factor_zero_sample": (("piece", *dims), jack, {"units": "1"}),
             "number_density": ("species", number / volume, {"units": "m-3"}),
         },
@@ -239,11 +227,7 @@ def thermodynamic_factor(
     zero = seen["structure_factor_zero"].values
     best = factors(zero)
     sample = seen["structure_factor_zero_sample"].values
-    jack = np.array([factors(one) for one in sample])
-    total = len(jack)
-    error = np.sqrt((total - 1) / total * np.square(jack - jack.mean(0)).sum(0))
-    if total < 2:
-        error = np.full(3, np.nan)
+    error = jackknife_error(np.array([factors(one) for one in sample]))
     out = xr.Dataset(
         {
             "kirkwood_buff_integral": (
@@ -303,9 +287,8 @@ def integral_of_distribution(
     ValueError
         As for `structure.radial_distribution`.
     """
-    replicas = trajectory.sizes["replica"]
     rows = []
-    for replica in range(replicas):
+    for replica in range(trajectory.sizes["replica"]):
         seen = radial_distribution(
             trajectory.isel(replica=[replica]), pairs=pairs, maximum=maximum, bins=bins,
             frames=frames,
@@ -316,14 +299,11 @@ def integral_of_distribution(
         shell = 4 * np.pi * r**2 * finite_volume_weight(r / maximum) * (maximum / bins)
         rows.append(((curve / tail - 1) * shell).sum(-1))
     value = np.array(rows)
-    error = (
-        value.std(0, ddof=1) / np.sqrt(replicas) if replicas > 1 else np.full_like(value[0], np.nan)
-    )
     dims = ("condition", "pair")
     return xr.Dataset(
         {
             "kirkwood_buff_integral": (dims, value.mean(0), {"units": "m3"}),
-            "kirkwood_buff_integral_std": (dims, error, {"units": "m3"}),
+            "kirkwood_buff_integral_std": (dims, standard_error(value), {"units": "m3"}),
         },
         coords={"pair": [f"{one}-{other}" for one, other in pairs]},
     )

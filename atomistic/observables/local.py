@@ -18,6 +18,7 @@ from atomistic.observables.displacements import (
     relative_positions,
     species,
 )
+from atomistic.observables.scatter import jackknife_error
 from atomistic.observables.self_diffusion import estimate
 
 SERIES = 40  # terms of the bounded slice's solution
@@ -244,12 +245,11 @@ def wall_diffusivity(
         jack_share = (stayed.sum(0) - stayed) / (begun.sum(0) - begun)
     across = _across(share, width, duration, interval)
     jack_across = np.array([_across(row, width, duration, interval) for row in jack_share])
-    number = len(pieces)
     for name, best, jack in (
         ("parallel_diffusivity", along, jack_along),
         ("perpendicular_diffusivity", np.where(enough, across, np.nan), jack_across),
     ):
-        spread = np.sqrt((number - 1) / number * np.square(jack - jack.mean(0)).sum(0))
+        spread = jackknife_error(jack)
         out[name] = best
         out[f"{name}_std"] = np.where(np.isfinite(best), spread, np.nan)
     units = {"survival": "1"}

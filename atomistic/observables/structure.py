@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from atomistic.observables.displacements import checked
+from atomistic.observables.scatter import standard_error
 from atomistic.units import ANGSTROM
 
 BLOCK = 2_000_000  # distances held at once
@@ -66,11 +67,11 @@ def radial_distribution(
     Returns
     -------
     xarray.Dataset
-        ``radial_distribution`` (condition, pair, distance) with ``_std``, the standard error of
-        the mean over replicas (nan for one replica), ``coordination`` (condition, pair,
+        ``radial_distribution`` (condition, pair, distance) and ``coordination`` (condition, pair,
         distance), the running number of second species around the first up to the bin's upper
-        edge, and ``closest_approach`` (condition, pair). Coordinates ``distance`` (m, middle of
-        the bin) and ``pair``, as "Li-S".
+        edge, each with ``_std``, the standard error of the mean over replicas (nan for one
+        replica), and ``closest_approach`` (condition, pair). Coordinates ``distance`` (m, middle
+        of the bin) and ``pair``, as "Li-S".
 
     Raises
     ------
@@ -120,19 +121,14 @@ def radial_distribution(
                     mean = count / (len(chosen) * len(one))
                     curve[condition, replica, index] = mean * volume / (partners * shells)
                     around[condition, replica, index] = np.cumsum(mean)
-    replicas = sizes["replica"]
-    error = (
-        curve.std(1, ddof=1) / np.sqrt(replicas)
-        if replicas > 1
-        else np.full_like(curve[:, 0], np.nan)
-    )
     dims = ("condition", "pair", "distance")
     return xr.Dataset(
         {
             "temperature": ("condition", trajectory["temperature"].values, {"units": "K"}),
             "radial_distribution": (dims, curve.mean(1), {"units": "1"}),
-            "radial_distribution_std": (dims, error, {"units": "1"}),
+            "radial_distribution_std": (dims, standard_error(curve, 1), {"units": "1"}),
             "coordination": (dims, around.mean(1), {"units": "1"}),
+            "coordination_std": (dims, standard_error(around, 1), {"units": "1"}),
             "closest_approach": (dims[:2], closest.min(1), {"units": "m"}),
         },
         coords={

@@ -9,6 +9,7 @@ import xarray as xr
 from scipy.optimize import curve_fit
 
 from atomistic.observables.displacements import checked
+from atomistic.observables.scatter import jackknife_error, pieces, standard_error
 from atomistic.units import PICOSECOND
 
 AT_ONCE = 4_000_000  # distances held at once
@@ -46,26 +47,6 @@ def _together(
         square[:, one[:, None] == other[None, :]] = np.inf
         out[first : first + step] = square < cutoff**2
     return out
-
-
-def _spread(values: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Standard error of the mean along an axis; nan from one value."""
-    count = values.shape[axis]
-    if count < 2:
-        return np.full(np.delete(values.shape, axis), np.nan)
-    return np.asarray(values.std(axis, ddof=1) / np.sqrt(count))
-
-
-def _blocks(trajectory: xr.Dataset, blocks: int, frames: int) -> list[tuple[int, np.ndarray]]:
-    """Cut every replica into blocks of evenly spaced frames."""
-    count = trajectory.sizes["frame"]
-    chosen = np.unique(np.linspace(0, count - 1, min(frames, count)).astype(int))
-    return [
-        (replica, part)
-        for replica in range(trajectory.sizes["replica"])
-        for part in np.array_split(chosen, blocks)
-        if len(part)
-    ]
 
 
 def solvation_shells(
@@ -118,7 +99,7 @@ def solvation_shells(
         )
     trajectory = checked(trajectory, chosen=[centre, *names], ordered_in_time=False)
     means, chances, whole = [], [], []
-    for replica, part in _blocks(trajectory, blocks, frames):
+    for replica, part in pieces(trajectory, blocks, frames):
         number = np.stack(
             [
                 _together(trajectory, condition, replica, centre, name, cutoffs[name], part).sum(2)
@@ -143,11 +124,11 @@ def solvation_shells(
     return xr.Dataset(
         {
             "coordination": ("partner", mean.mean(0), {"units": "1"}),
-            "coordination_std": ("partner", _spread(mean), {"units": "1"}),
+            "coordination_std": ("partner", standard_error(mean), {"units": "1"}),
             "coordination_probability": (("partner", "number"), chance.mean(0), {"units": "1"}),
             "coordination_probability_std": (
                 ("partner", "number"),
-                _spread(chance),
+                standard_error(chance),
                 {"units": "1"},
             ),
             "shell_probability": ("shell", counts[order] / counts.sum(), {"units": "1"}),
@@ -218,15 +199,12 @@ def residence_time(
             curves.append(_survival(near.reshape(length, -1), patience))
     curve = np.array(curves)
     lag = np.arange(curve.shape[1]) * interval
-    number = len(curve)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = curve.sum(0) / curve[:, :1].sum()
         others = (curve.sum(0) - curve) / (curve[:, :1].sum() - curve[:, :1])
     best = _decay(mean, lag)
-    jack = np.array([_decay(one, lag) for one in others]) if number > 1 else np.array([np.nan])
-    scale = np.sqrt((number - 1) / number) if number > 1 else np.nan
-    error = scale * np.sqrt(np.square(jack - jack.mean()).sum())
-    spread = scale * np.sqrt(np.square(others - others.mean(0)).sum(0))
+    error = float(jackknife_error(np.array([_decay(one, lag) for one in others])))
+    spread = jackknife_error(others)
     said = f"pairs part within {best / PICOSECOND:.3g} ps"
     if not np.isfinite(best):
         error = np.nan
@@ -338,7 +316,7 @@ def density_profile(
     length = float(cell[axis, axis])
     volume = abs(float(np.linalg.det(cell))) / bins
     profiles = []
-    for replica, part in _blocks(trajectory, blocks, frames):
+    for replica, part in pieces(trajectory, blocks, frames):
         place = trajectory["position"].values[condition, replica][part][..., axis].astype(float)
         index = np.minimum((place / length % 1.0 * bins).astype(int), bins - 1)
         profiles.append(
@@ -351,7 +329,7 @@ def density_profile(
     return xr.Dataset(
         {
             "number_density": (("species", "z"), profile.mean(0), {"units": "m-3"}),
-            "number_density_std": (("species", "z"), _spread(profile), {"units": "m-3"}),
+            "number_density_std": (("species", "z"), standard_error(profile), {"units": "m-3"}),
         },
         coords={
             "species": names,

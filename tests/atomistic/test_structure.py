@@ -55,6 +55,19 @@ def test_counts_equal_brute_force_in_a_skew_cell():
     assert found["closest_approach"].item() == pytest.approx(distance.min() * ANGSTROM, rel=1e-5)
 
 
+def test_errors_of_a_gas_are_those_of_its_counts():
+    rng = np.random.default_rng(5)
+    data = gas(rng, np.eye(3) * 12.0, replicas=40, frames=50)
+    found = radial_distribution(data, pairs=[("Li", "S")], maximum=3 * ANGSTROM, bins=3, frames=50)
+    number = found["coordination"].values[0, 0]
+    pairs = 40 * 50 * 20 * number  # counted in all, a Poisson number
+    np.testing.assert_allclose(
+        found["coordination_std"].values[0, 0], number / np.sqrt(pairs), rtol=0.35
+    )
+    alone = radial_distribution(data.isel(replica=[0]), pairs=[("Li", "S")])
+    assert np.isnan(alone["coordination_std"]).all()
+
+
 def test_wrapping_does_not_matter():
     data = gas(np.random.default_rng(2), SKEW, frames=60)
     shifted = data.copy(deep=True)
