@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -212,6 +212,47 @@ def _diffusive(e: Electrode) -> float:
     return e.particle_radius / (FARADAY * e.particle_diffusivity * e.maximum_concentration)
 
 
-def potentials(cell: Cell) -> tuple[Table, Table]:
-    """Open-circuit potentials (V) of the two electrodes."""
-    return tuple(Table(STOICHIOMETRIES, e.potential) for e in (cell.negative, cell.positive))  # type: ignore[return-value]
+class Batch:
+    """What a batch of cells holds, whichever model runs it: meshes, tables, electrolytes, start.
+
+    Of the electrodes' arrays the dim before the last is the electrode, negative first, and `local`
+    are the widths (m) of their mesh cells from the collector inwards.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        state_of_charge: np.ndarray,
+        electrolyte: Mapping[str, np.ndarray] | None,
+        points: tuple[int, int],
+        stretch: float,
+    ) -> None:
+        count = len(state_of_charge)
+        n, s = points
+        pair = (cell.negative, cell.positive)
+        self.cell, self.points = cell, points
+        self.salt = Salt(cell, points, stretch)
+        self.particles = Particles(cell)
+        self.open_circuit = tuple(Table(STOICHIOMETRIES, e.potential) for e in pair)
+        self.conductivity = Table(CONCENTRATIONS, cell.conductivity)
+        self.factor = Table(CONCENTRATIONS, cell.thermodynamic_factor)
+        drawn = electrolytes(electrolyte, count)
+        self.diffusivity_scale = drawn.diffusivity_scale
+        self.conductivity_scale = drawn.conductivity_scale
+        self.transference = cell.transference_number + drawn.transference_number_shift
+        self.chi = 2 * (1 - self.transference) * drawn.thermodynamic_factor_scale
+        widths = self.salt.widths[:, 0]
+        self.local = torch.stack([widths[:n], widths[n + s :].flip(0)], 1)[..., None]
+        self.rate = column([e.rate for e in pair])
+        soc = torch.as_tensor(np.asarray(state_of_charge, dtype=float))
+        empty = column([e.stoichiometry_empty for e in pair])
+        full = column([e.stoichiometry_full for e in pair])
+        self.start = empty + soc * (full - empty)  # mean stoichiometry (2, cell)
+        self.salt_now = torch.full((len(widths), count), cell.concentration, dtype=torch.float64)
+        self.density = torch.zeros(count, dtype=torch.float64)  # A m-2
+        self.imbalance = torch.zeros(count, dtype=torch.float64)  # V, what an iteration left
+
+
+def column(values: Sequence[float]) -> torch.Tensor:
+    """A number for each electrode, to go with arrays (electrode, cell)."""
+    return torch.tensor(values, dtype=torch.float64)[:, None]

@@ -12,14 +12,11 @@ import xarray as xr
 from couplers.residual.layers import (
     LOWEST_CONCENTRATION,
     SURFACE_MARGIN,
-    Particles,
-    Salt,
-    Table,
-    electrolytes,
-    potentials,
+    Batch,
+    column,
     tridiagonal,
 )
-from couplers.residual.parameters import CONCENTRATIONS, FARADAY, Cell
+from couplers.residual.parameters import FARADAY, Cell
 
 if TYPE_CHECKING:
     from couplers.residual.spme import SPMe
@@ -33,7 +30,7 @@ DEPLETED = 50.0  # mol m-3, below which a cell is taken out
 MARGIN = 0.02  # V beyond the cut-offs until which a cell is followed
 
 
-class P2D:
+class P2D(Batch):
     r"""State of a batch of cells; `advance` takes it over one step of time.
 
     In each electrode, from the collector inwards, the unknowns are the ionic currents
@@ -59,41 +56,18 @@ class P2D:
         points: tuple[int, int] = POINTS,
         stretch: float = STRETCH,
     ) -> None:
-        count = len(state_of_charge)
-        n, s = points
-        self.cell, self.points = cell, points
-        self.salt = Salt(cell, points, stretch)
-        self.particles = Particles(cell)
-        self.open_circuit = potentials(cell)
-        self.conductivity = Table(CONCENTRATIONS, cell.conductivity)
-        self.factor = Table(CONCENTRATIONS, cell.thermodynamic_factor)
-        drawn = electrolytes(electrolyte, count)
-        self.diffusivity_scale = drawn.diffusivity_scale
-        self.conductivity_scale = drawn.conductivity_scale
-        self.transference = cell.transference_number + drawn.transference_number_shift
-        self.chi = 2 * (1 - self.transference) * drawn.thermodynamic_factor_scale
+        super().__init__(cell, state_of_charge, electrolyte, points, stretch)
+        count, n = len(state_of_charge), points[0]
         pair = (cell.negative, cell.positive)
-        widths = self.salt.widths[:, 0]
-        local = torch.stack([widths[:n], widths[n + s :].flip(0)], 1)  # (n, 2)
-        self.local = local[..., None]
-        self.area = (
-            torch.tensor([e.area_density for e in pair], dtype=torch.float64)[:, None] * self.local
-        )
-        sigma = torch.tensor([e.conductivity for e in pair], dtype=torch.float64)[:, None]
+        self.area = column([e.area_density for e in pair]) * self.local
+        sigma = column([e.conductivity for e in pair])
         between = 0.5 * (self.local[1:] + self.local[:-1])
         self.solid = between / sigma
         self.collector = self.local[0] / sigma  # (2, 1)
-        self.rate = torch.tensor([e.rate for e in pair], dtype=torch.float64)[:, None]
-        soc = torch.as_tensor(np.asarray(state_of_charge, dtype=float))
-        empty = torch.tensor([e.stoichiometry_empty for e in pair], dtype=torch.float64)[:, None]
-        full = torch.tensor([e.stoichiometry_full for e in pair], dtype=torch.float64)[:, None]
-        self.mean = (empty + soc * (full - empty)).expand(n, 2, count).clone()
+        self.mean = self.start.expand(n, 2, count).clone()
         self.memory = torch.zeros(len(self.particles.rates), n, 2, count, dtype=torch.float64)
         self.flux = torch.zeros(n, 2, count, dtype=torch.float64)
         self.face = torch.zeros(n - 1, 2, count, dtype=torch.float64)
-        self.salt_now = torch.full((len(widths), count), cell.concentration, dtype=torch.float64)
-        self.density = torch.zeros(count, dtype=torch.float64)
-        self.imbalance = torch.zeros(count, dtype=torch.float64)  # V, what Newton left
 
     def advance(
         self, current: torch.Tensor, duration: float, implicit: float = 0.5

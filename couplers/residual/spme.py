@@ -11,17 +11,14 @@ from couplers.residual.features import SLOPE_STEP
 from couplers.residual.layers import (
     LOWEST_CONCENTRATION,
     SURFACE_MARGIN,
-    Particles,
-    Salt,
-    Table,
-    electrolytes,
-    potentials,
+    Batch,
+    column,
 )
 from couplers.residual.p2d import POINTS, STRETCH
-from couplers.residual.parameters import CONCENTRATIONS, FARADAY, Cell
+from couplers.residual.parameters import FARADAY, Cell
 
 
-class SPMe:
+class SPMe(Batch):
     r"""State of a batch of cells; `advance` takes it over one step of time.
 
     .. math::
@@ -46,52 +43,31 @@ class SPMe:
         points: tuple[int, int] = POINTS,
         stretch: float = STRETCH,
     ) -> None:
+        super().__init__(cell, state_of_charge, electrolyte, points, stretch)
         count = len(state_of_charge)
-        self.cell, self.points = cell, points
-        self.salt = Salt(cell, points, stretch)
-        self.particles = Particles(cell)
-        self.open_circuit = potentials(cell)
-        self.conductivity = Table(CONCENTRATIONS, cell.conductivity)
-        self.factor = Table(CONCENTRATIONS, cell.thermodynamic_factor)
-        drawn = electrolytes(electrolyte, count)
-        self.diffusivity_scale = drawn.diffusivity_scale
-        self.conductivity_scale = drawn.conductivity_scale
-        self.transference = cell.transference_number + drawn.transference_number_shift
-        self.chi = 2 * (1 - self.transference) * drawn.thermodynamic_factor_scale
         pair = (cell.negative, cell.positive)
         n, s = points
         shape = torch.zeros(len(self.salt.widths), 1, dtype=torch.float64)
         shape[:n] = 1 / cell.negative.thickness
         shape[n + s :] = -1 / cell.positive.thickness
         self.source = shape * (1 - self.transference) / FARADAY
-        widths = self.salt.widths[:, 0]
-        local = torch.stack([widths[:n], widths[n + s :].flip(0)], 1)
-        self.share = (local / local.sum(0))[..., None]
-        self.per_density = torch.tensor(
+        self.share = self.local / self.local.sum(0)
+        self.per_density = column(
             [
                 1 / (cell.negative.area_density * cell.negative.thickness),
                 -1 / (cell.positive.area_density * cell.positive.thickness),
-            ],
-            dtype=torch.float64,
-        )[:, None]
-        self.rate = torch.tensor([e.rate for e in pair], dtype=torch.float64)[:, None]
+            ]
+        )
         self.ionic = (
             cell.negative.thickness / cell.negative.electrolyte_transport / 3
             + cell.separator_thickness / cell.separator_transport
             + cell.positive.thickness / cell.positive.electrolyte_transport / 3
         )
         self.solid = sum(e.thickness / e.conductivity for e in pair) / 3
-        soc = torch.as_tensor(np.asarray(state_of_charge, dtype=float))
-        empty = torch.tensor([e.stoichiometry_empty for e in pair], dtype=torch.float64)[:, None]
-        full = torch.tensor([e.stoichiometry_full for e in pair], dtype=torch.float64)[:, None]
-        self.mean = empty + soc * (full - empty)
+        self.mean = self.surface = self.start
         self.memory = torch.zeros(len(self.particles.rates), 2, count, dtype=torch.float64)
         self.flux = torch.zeros(2, count, dtype=torch.float64)
         self.face = torch.zeros(0, 2, count, dtype=torch.float64)
-        self.salt_now = torch.full((len(widths), count), cell.concentration, dtype=torch.float64)
-        self.density = torch.zeros(count, dtype=torch.float64)
-        self.imbalance = torch.zeros(count, dtype=torch.float64)  # nothing is iterated
-        self.surface = self.mean
 
     def advance(
         self, current: torch.Tensor, duration: float, implicit: float = 0.5
