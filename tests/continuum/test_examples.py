@@ -1,23 +1,11 @@
 """The literate scripts of the continuum examples say what they must."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "examples"
 
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, FOLDER / name / "study.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_finite_elements_meet_three_theories_of_the_double_layer(tmp_path):
-    study = script("double_layer_capacitance")
+def test_finite_elements_meet_three_theories_of_the_double_layer(example, tmp_path):
+    study = example("double_layer_capacitance")
     theory, solved = study.closed_forms(), study.finite_elements(every=20)
     assert len(theory) == 3
     for name in theory:
@@ -30,8 +18,8 @@ def test_finite_elements_meet_three_theories_of_the_double_layer(tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
-def test_small_step_relaxes_with_the_exact_pole_and_large_step_more_slowly(tmp_path):
-    study = script("charging_transient")
+def test_small_step_relaxes_with_the_exact_pole_and_large_step_more_slowly(example, tmp_path):
+    study = example("charging_transient")
     pole = study.slowest_pole()
     asymptote = study.DIFFUSIVITY / (study.salt().debye_length * study.half_width())
     assert abs(pole / asymptote - 1) > 0.05, "the asymptote would not do"

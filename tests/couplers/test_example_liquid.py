@@ -1,8 +1,5 @@
 """The literate script of the liquid electrolyte says what it must."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -14,12 +11,8 @@ from couplers.uncertainty import budget
 
 
 @pytest.fixture(scope="module")
-def study():
-    path = Path(__file__).parents[2] / "examples" / "liquid_electrolyte" / "study.py"
-    spec = importlib.util.spec_from_file_location("liquid_electrolyte", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def study(example):
+    return example("liquid_electrolyte")
 
 
 def test_noisy_matrices_end_in_a_band_that_holds_the_true_discharge(study, tmp_path):

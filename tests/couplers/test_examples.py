@@ -1,22 +1,10 @@
 """The literate scripts of the couplers' examples say what they must."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 
-FOLDER = Path(__file__).parents[2] / "examples"
 
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, FOLDER / name / "study.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_inner_layer_of_one_concentration_predicts_another_within_its_error(tmp_path):
-    study = script("double_layer_matching")
+def test_inner_layer_of_one_concentration_predicts_another_within_its_error(example, tmp_path):
+    study = example("double_layer_matching")
     one, draws = study.prediction_with_error()
     exact = study.truth()["differential_capacitance"].values
     assert one["converged"].all() and draws["converged"].all()
@@ -40,8 +28,8 @@ def test_inner_layer_of_one_concentration_predicts_another_within_its_error(tmp_
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
-def test_cell_goes_to_bpx_and_back(tmp_path):
-    study = script("bpx_exchange")
+def test_cell_goes_to_bpx_and_back(example, tmp_path):
+    study = example("bpx_exchange")
     lost = study.exchange(tmp_path)
     assert "BPX has none" in lost["Thermodynamic factor"]
     assert lost[study.LAYER] == "BPX has no double layer"

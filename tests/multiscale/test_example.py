@@ -1,6 +1,5 @@
 """The literate script of the example runs, on a shorter case, and says what it must."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,8 @@ FOLDER = Path(__file__).parents[2] / "examples" / "argyrodite_cell"
 
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("argyrodite_study", FOLDER / "study.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(example):
+    return example("argyrodite_cell")
 
 
 @pytest.fixture(scope="module")
