@@ -6,6 +6,8 @@ nothing else in the package imports them.
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import shutil
 import sysconfig
@@ -16,6 +18,12 @@ import numpy as np
 from continuum.outcome import SolverError
 
 OLDEST_DOLFINX = (0, 11)
+
+# where numba is installed, dolfinx makes the BLAS that came with PETSc everybody's: a torch
+# loaded later would take its batched products from there, and crash
+if importlib.util.find_spec("numba") is not None:
+    with contextlib.suppress(ImportError):
+        import torch  # noqa: F401
 
 try:
     # isort: off

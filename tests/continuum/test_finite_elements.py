@@ -58,3 +58,15 @@ def test_old_and_complex_builds_are_refused_together():
     require("1.0.0", np.float64)
     with pytest.raises(ImportError, match="0.9.0.*complex128"):
         require("0.9.0", np.complex128)
+
+
+def test_torch_multiplies_batches_after_dolfinx_was_loaded():
+    # torch took them from PETSc's BLAS, where numba had made that global, and crashed
+    code = (
+        "import continuum.finite_elements, torch\n"
+        "a = torch.rand(8, 50, 60, dtype=torch.float64)\n"
+        "b = torch.rand(8, 60, 70, dtype=torch.float64)\n"
+        "assert torch.allclose(a @ b, torch.stack([x @ y for x, y in zip(a, b)]))"
+    )
+    done = _python(code)
+    assert done.returncode == 0, (done.returncode, done.stderr)
