@@ -1,9 +1,10 @@
-"""Trajectories whose transport coefficients are known exactly, in SI."""
+"""Trajectories whose transport coefficients are known exactly, in SI, and counts of coverage."""
 
 from __future__ import annotations
 
 import numpy as np
 import xarray as xr
+from scipy import stats
 
 ANGSTROM, FEMTOSECOND = 1e-10, 1e-15
 FACES = np.vstack([np.eye(3), -np.eye(3)])
@@ -113,3 +114,22 @@ def binary_salt(rng, shape, *, cation=0.1, anion=0.2, correlation=0.4, interval=
     second = brownian(rng, shape, diffusivity=1.0, interval=interval)
     mixed = correlation * first + np.sqrt(1 - correlation**2) * second
     return np.concatenate([np.sqrt(cation) * first, np.sqrt(anion) * mixed], axis=2)
+
+
+def ions_in_a_host(position, temperature=800.0):
+    """Put Li walkers among as many Cl that stand still."""
+    position = np.concatenate([position, np.zeros_like(position)], axis=2)
+    half = position.shape[2] // 2
+    return trajectory([position], symbols=["Li"] * half + ["Cl"] * half, temperatures=[temperature])
+
+
+def inside(draws, truth):
+    """Say whether the central 68 and 95 % of the draws hold the truth."""
+    low, lower, upper, high = np.percentile(draws, [2.5, 15.865, 84.135, 97.5])
+    return lower <= truth <= upper, low <= truth <= high
+
+
+def assert_covers(hits, nominal, *, below=0.001, above=0.001):
+    """Assert a number of hits that a nominal interval gives but once in a thousand suites."""
+    fewest, most = stats.binom.ppf([below, 1 - above], len(hits), nominal)
+    assert fewest <= np.sum(hits) <= most, f"{np.mean(hits):.2f} covered, nominal {nominal}"

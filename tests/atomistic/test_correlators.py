@@ -19,15 +19,6 @@ SYMBOLS = ["Li"] * 5 + ["Cl"] * 5
 SKEW = np.array([[9.0, 0.0, 0.0], [3.0, 8.0, 0.0], [-2.0, 2.5, 10.0]])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Frames this small lose more to waking threads than they gain."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def walkers(frames, *, replicas=2, seed=0, mobile=5):
     rng = np.random.default_rng(seed)
     lithium = brownian(rng, (replicas, frames, mobile), diffusivity=0.4) + rng.random(

@@ -46,14 +46,6 @@ class Bath(ModelInterface):
         return {"energy": torch.zeros(state.n_systems, dtype=force.dtype), "forces": force}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def ions(replicas=3, pairs=30):
     rng = np.random.default_rng(0)
     return [

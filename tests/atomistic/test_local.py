@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from atomistic.observables.local import diffusion_tensor, survival, wall_diffusivity
-from tests.atomistic.synthetic import brownian, rattling, trajectory
+from tests.atomistic.synthetic import brownian, ions_in_a_host, rattling, trajectory
 
 
 def layered(rng, shape=(4, 600, 24)):
@@ -15,18 +15,12 @@ def layered(rng, shape=(4, 600, 24)):
     return position + rattling(rng, shape, 0.3)
 
 
-def in_a_host(position):
-    both = np.concatenate([position, np.zeros_like(position)], axis=2)
-    half = position.shape[2]
-    return trajectory([both], symbols=["Li"] * half + ["Cl"] * half, temperatures=[800.0])
-
-
 def test_a_layered_crystal_diffuses_in_its_layers_only():
     rng = np.random.default_rng(0)
     hits = []
     for repeat in range(10):
         found = diffusion_tensor(
-            in_a_host(layered(rng)), chosen=["Li"], host=["Cl"], seed=repeat, draws=1000
+            ions_in_a_host(layered(rng)), chosen=["Li"], host=["Cl"], seed=repeat, draws=1000
         )
         assert found["diffusive"].values.ravel().tolist() == [True, True, False]
         assert "Li along z" in found["verdict"].values.ravel()[2]
@@ -45,11 +39,13 @@ def test_the_tensor_turns_with_its_axes():
     turn = np.array(
         [[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1.0]]
     )
-    straight = diffusion_tensor(in_a_host(position), chosen=["Li"], host=["Cl"])
-    turned = diffusion_tensor(in_a_host(position @ turn), chosen=["Li"], host=["Cl"], axes=turn)
+    straight = diffusion_tensor(ions_in_a_host(position), chosen=["Li"], host=["Cl"])
+    turned = diffusion_tensor(
+        ions_in_a_host(position @ turn), chosen=["Li"], host=["Cl"], axes=turn
+    )
     np.testing.assert_allclose(straight["self_diffusivity"], turned["self_diffusivity"], rtol=1e-4)
     with pytest.raises(ValueError, match="three orthonormal rows"):
-        diffusion_tensor(in_a_host(position), axes=2 * np.eye(3))
+        diffusion_tensor(ions_in_a_host(position), axes=2 * np.eye(3))
 
 
 def test_survival_is_that_of_walkers_between_absorbing_faces():

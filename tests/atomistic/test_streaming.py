@@ -19,14 +19,6 @@ SYMBOLS = ["Na"] * 32 + ["Cl"] * 32
 SCHEDULE = Schedule(timestep=2.0, equilibration=0.02, production=0.4, frame_interval=4.0)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def potential():
     return sodium_chloride(cutoff=5.7)
@@ -95,7 +87,7 @@ def test_observers_see_what_the_frames_hold(crystals, potential):
 
 def test_a_run_that_died_goes_on_to_the_bit(crystals, potential, tmp_path):
     class Died(Exception):
-        pass
+        """The machine went down."""
 
     def dies(done, total, label):
         if done > 120:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from scipy import constants, stats
+from scipy import constants
 
 from atomistic.observables.conductivity import conductivity
 from atomistic.observables.displacements import (
@@ -29,13 +29,15 @@ from atomistic.observables.transport import transport
 from atomistic.schema import TRANSPORT
 from tests.atomistic.synthetic import (
     ANGSTROM,
+    assert_covers,
     brownian,
     caged_hopping,
     clustered,
     hopping,
+    inside,
+    ions_in_a_host,
     langevin,
     rattling,
-    trajectory,
 )
 
 SHAPE = (4, 600, 24)
@@ -57,24 +59,6 @@ SCENARIOS = {
     "caged": lambda rng: (*caged_hopping(rng, SHAPE, cage=0.25), 1.0),
     "shared": lambda rng: (*paired_clusters(rng, SHAPE), 1 / 4),
 }
-
-
-def ions_in_a_host(position, temperature=800.0):
-    """Put Li walkers among as many Cl that stand still."""
-    position = np.concatenate([position, np.zeros_like(position)], axis=2)
-    half = position.shape[2] // 2
-    return trajectory([position], symbols=["Li"] * half + ["Cl"] * half, temperatures=[temperature])
-
-
-def inside(draws, truth):
-    low, lower, upper, high = np.percentile(draws, [2.5, 15.865, 84.135, 97.5])
-    return lower <= truth <= upper, low <= truth <= high
-
-
-def assert_covers(hits, nominal, *, below=0.001, above=0.001):
-    """Assert a number of hits that a nominal interval gives but once in a thousand suites."""
-    fewest, most = stats.binom.ppf([below, 1 - above], len(hits), nominal)
-    assert fewest <= np.sum(hits) <= most, f"{np.mean(hits):.2f} covered, nominal {nominal}"
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

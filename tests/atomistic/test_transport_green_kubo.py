@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import constants, stats
+from scipy import constants
 from scipy.linalg import expm
 
 from atomistic.observables.green_kubo import (
@@ -13,6 +13,7 @@ from atomistic.observables.green_kubo import (
     periodogram,
     zero_frequency,
 )
+from tests.atomistic.synthetic import assert_covers, inside
 
 
 def relaxing(rng, shape, *, integral=1.0, relaxation=0.5, interval=0.05):
@@ -57,20 +58,16 @@ def test_periodogram_of_white_noise_is_half_its_variance_times_the_interval():
 def test_posterior_covers_the_integral(peak):
     rng = np.random.default_rng(1)
     shape, truth = (2, 3000, 3), sampled()
-    hits = {68: [], 95: []}
-    off = []
+    hits, off = [], []
     for _ in range(60):
         series = relaxing(rng, shape)
         if peak:
             series = series + optic(rng, shape)
         value, draws, _ = zero_frequency(series, 0.05, rng=rng)
-        low, lower, upper, high = np.percentile(draws, [2.5, 15.865, 84.135, 97.5])
-        hits[68].append(lower <= truth <= upper)
-        hits[95].append(low <= truth <= high)
+        hits.append(inside(draws, truth))
         off.append(value / truth - 1)
-    for level, found in hits.items():
-        fewest, most = stats.binom.ppf([0.001, 0.999], 60, level / 100)
-        assert fewest <= sum(found) <= most, (level, sum(found))
+    for found, nominal in zip(np.transpose(hits), (0.68, 0.95), strict=True):
+        assert_covers(found, nominal)
     assert abs(np.mean(off)) < 0.06
     assert np.std(off) < 0.2
 

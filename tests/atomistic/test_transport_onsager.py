@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import constants, stats
+from scipy import constants
 
 from atomistic.observables.onsager import (
     from_solvent_frame,
@@ -17,7 +17,14 @@ from atomistic.observables.onsager import (
 from atomistic.observables.transport import transport
 from atomistic.schema import TRANSPORT
 from atomistic.units import mass
-from tests.atomistic.synthetic import ANGSTROM, binary_salt, brownian, trajectory
+from tests.atomistic.synthetic import (
+    ANGSTROM,
+    assert_covers,
+    binary_salt,
+    brownian,
+    inside,
+    trajectory,
+)
 
 RT = constants.R * 298.15
 FARADAY = constants.Avogadro * constants.e
@@ -110,7 +117,7 @@ def test_joint_posterior_covers_in_the_frame_of_the_solvent():
         "salt_diffusivity": 2 * constants.R * temperature / concentration * unit
         * (0.3 * 0.6 - cross**2) / spread,
     }  # fmt: skip
-    hits = {(name, level): [] for name in truth for level in (68, 95)}
+    hits = {name: [] for name in truth}
     off = {name: [] for name in truth}
     for repeat in range(60):
         ions = binary_salt(rng, (4, 400, pairs), cation=0.3, anion=0.6)
@@ -125,15 +132,12 @@ def test_joint_posterior_covers_in_the_frame_of_the_solvent():
         if not np.isfinite(found["conductivity"].item()):
             continue
         for name, true in truth.items():
-            draws = found[f"{name}_draw"].values.ravel()
-            low, lower, upper, high = np.percentile(draws, [2.5, 15.865, 84.135, 97.5])
-            hits[name, 68].append(lower <= true <= upper)
-            hits[name, 95].append(low <= true <= high)
+            hits[name].append(inside(found[f"{name}_draw"].values.ravel(), true))
             off[name].append(found[name].item() / true - 1)
-    for (name, level), found in hits.items():
+    for name, found in hits.items():
         assert len(found) >= 50
-        fewest, most = stats.binom.ppf([0.001, 0.999], len(found), level / 100)
-        assert fewest <= sum(found) <= most, (name, level, sum(found), len(found))
+        for within, nominal in zip(np.transpose(found), (0.68, 0.95), strict=True):
+            assert_covers(within, nominal)
         assert abs(np.mean(off[name])) < 0.02 + 3.5 * np.std(off[name]) / np.sqrt(len(off[name]))
         assert np.sqrt(np.mean(np.square(off[name]))) < 0.13, name
 
