@@ -4,9 +4,9 @@
 
 from the repository's root writes ``transport.json`` beside this script, adding to what it
 holds, by seed.
-The walkers come from generators of their own (below), not from those of the tests and of
-`transport_calibration`, on which thresholds had been looked at. Each scenario holds one run with a
-known answer, and each estimator gets the same data:
+The walkers come from generators of their own (below), not from those of the tests, on which
+thresholds had been looked at. Each scenario holds one run with a known answer, and each estimator
+gets the same data:
 
 * ``ours``, which chooses where diffusion begins by itself;
 * ``ols``, the straight line through 10 to 50 % of the run with least squares' own error;
@@ -32,7 +32,6 @@ from atomistic.observables.displacements import observe, walk
 from atomistic.observables.green_kubo import zero_frequency
 from atomistic.observables.onsager import FARADAY, onsager
 from atomistic.observables.self_diffusion import estimate
-from benchmarks.transport_calibration import from_draws, gaussian, summary
 from tests.atomistic.synthetic import trajectory
 
 SEED = 20261122
@@ -104,6 +103,34 @@ def clustered(rng, frames=1200, walkers=48):
     own = rng.standard_normal((frames, walkers, 3))
     step = np.sqrt(rho) * np.repeat(common, size, 1) + np.sqrt(1 - rho) * own
     return np.sqrt(2 * 0.15 * INTERVAL / 1e3) * step.cumsum(0), 0.15, 1
+
+
+def gaussian(value, error):
+    """Value, error and the two nominal intervals of a normal estimate."""
+    return value, error, value - error, value + error, value - 1.96 * error, value + 1.96 * error
+
+
+def from_draws(value, draws):
+    """Value, error and the two nominal intervals of a posterior."""
+    low, lower, upper, high = np.percentile(draws, [2.5, 15.865, 84.135, 97.5])
+    return value, draws.std(), lower, upper, low, high
+
+
+def summary(rows, truth, refused, seconds):
+    """Turn repeated estimates into a row of the table."""
+    if not rows:
+        return {"refused": refused}
+    value, error, lower, upper, low, high = np.array(rows).T / truth
+    return {
+        "bias_percent": round(100 * float(value.mean() - 1), 2),
+        "rms_error_percent": round(100 * float(np.sqrt(((value - 1) ** 2).mean())), 2),
+        "claimed_error_percent": round(100 * float(error.mean()), 2),
+        "coverage_68": round(100 * float(((lower <= 1) & (upper >= 1)).mean())),
+        "coverage_95": round(100 * float(((low <= 1) & (high >= 1)).mean())),
+        "estimates": len(rows),
+        "refused": refused,
+        "cpu_ms": round(1e3 * seconds / (len(rows) + refused), 1),
+    }
 
 
 def ols(position):
