@@ -1,14 +1,19 @@
+import importlib.util
 import json
+import sys
+import warnings
 
 import numpy as np
 import pytest
 import torch
 import torch_sim as ts
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
 
 from atomistic.potentials.load import SHIPPED, available, choose_device, load
 from atomistic.potentials.nep import CompiledNEP, TorchNEP
+from atomistic.potentials.pairs import lennard_jones
 from atomistic.systems import argyrodite
 
 STUDENTS = ["argyrodite-pbe", "argyrodite-r2scan"]
@@ -105,6 +110,93 @@ def test_any_ase_calculator_enters_by_import_path():
     assert float(results["energy"][1]) == pytest.approx(atoms.get_potential_energy())
     np.testing.assert_allclose(results["forces"][len(atoms) :], atoms.get_forces())
     np.testing.assert_allclose(results["stress"][0], atoms.get_stress(voigt=False))
+
+
+def test_lennard_jones_has_its_minimum_and_mixes_by_lorentz_and_berthelot():
+    potential = lennard_jones({"Ar": (3.4, 0.0103), "Kr": (3.8, 0.0141)}, cutoff=9.0)
+    for pair, sigma, depth in (("Ar2", 3.4, 0.0103), ("ArKr", 3.6, (0.0103 * 0.0141) ** 0.5)):
+        at_minimum = 2 ** (1 / 6) * sigma
+        dimers = [
+            Atoms(pair, [[1, 1, 1], [1 + d, 1, 1]], cell=[30] * 3, pbc=True)
+            for d in (at_minimum, sigma, 9.1)
+        ]
+        results = potential.model(ts.io.atoms_to_state(dimers, "cpu", torch.float64))
+        assert results["energy"].tolist() == pytest.approx([-depth, 0.0, 0.0], abs=1e-12)
+        assert float(results["forces"][0, 0]) == pytest.approx(0.0, abs=1e-12)
+        # du/dr at sigma is -24 epsilon / sigma: it pushes the first atom to the left
+        assert float(results["forces"][2, 0]) == pytest.approx(-24 * depth / sigma)
+
+
+def test_lennard_jones_sees_images_in_cells_shorter_than_its_cutoff():
+    small = bulk("Ar", cubic=True, a=5.3)
+    small.rattle(0.2, seed=0)
+    model = lennard_jones(cutoff=8.0).model
+    results = model(ts.io.atoms_to_state([small, small.repeat((3, 2, 2))], "cpu", torch.float64))
+    assert float(results["energy"][1]) == pytest.approx(12 * float(results["energy"][0]))
+    assert float(results["forces"].sum(0).abs().max()) < 1e-12
+
+
+def test_chgnet_in_a_batch_equals_its_own_calculator():
+    if importlib.util.find_spec("chgnet") is None:
+        pytest.skip("chgnet is not installed")
+    potential = load("chgnet", device="cpu")
+    from chgnet.model.dynamics import CHGNetCalculator
+
+    batch = [argyrodite(), bulk("LiCl", "rocksalt", a=5.1, cubic=True)]
+    batch[1].rattle(0.1, seed=0)
+    results = potential.model(ts.io.atoms_to_state(batch, "cpu", torch.float32))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its own calculator
+        batch[1].calc = CHGNetCalculator(potential.model.network, use_device="cpu")
+        assert float(results["energy"][1]) == pytest.approx(batch[1].get_potential_energy())
+        np.testing.assert_allclose(results["forces"][52:], batch[1].get_forces(), atol=1e-4)
+        np.testing.assert_allclose(
+            results["stress"][1], batch[1].get_stress(voigt=False), atol=1e-6
+        )
+    assert potential.describe()["licence"] == "BSD-3-Clause"
+    assert potential.precision == "float32"
+
+
+@pytest.mark.parametrize(
+    ("file", "module", "words"),
+    [
+        ("a.model", "mace", "cannot share an environment with sevenn"),
+        ("a.nequip.pt2", "nequip", "pip install nequip"),
+        ("a.xml", "quippy", "pip install quippy-ase"),
+    ],
+)
+def test_package_that_is_absent_is_named_with_its_install_line(
+    tmp_path, monkeypatch, file, module, words
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    (tmp_path / file).write_bytes(b"")
+    with pytest.raises(ImportError, match=words):
+        load(str(tmp_path / file), device="cpu")
+
+
+def test_pretrained_potential_without_its_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "chgnet", None)
+    monkeypatch.delitem(sys.modules, "atomistic.potentials.chgnet", raising=False)
+    with pytest.raises(ImportError, match=r"pip install 'multiscale-electrochemistry\[chgnet\]'"):
+        load("chgnet", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("file", "words"), [("a.dat", "must end in one of"), ("b.txt", "no NEP potential: it begins")]
+)
+def test_file_of_no_known_kind_is_refused(tmp_path, file, words):
+    (tmp_path / file).write_text("something else")
+    with pytest.raises(ValueError, match=words):
+        load(str(tmp_path / file), device="cpu")
+
+
+def test_description_is_flat_and_complete():
+    described = load(STUDENTS[0], device="cpu").describe()
+    assert all(isinstance(value, str | float | int) for value in described.values())
+    assert set(described["species"].split()) == {"Li", "P", "S", "Cl"}
+    assert described["precision"] == "float64"
+    assert len(described["sha256"]) == 64
+    assert described["cutoff_angstrom"] > 4
 
 
 def test_unknown_name_is_answered_with_the_nearest():
