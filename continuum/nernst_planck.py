@@ -11,7 +11,7 @@ from scipy.constants import gas_constant
 
 from continuum.field import gather, points
 from continuum.finite_elements import fem
-from continuum.inputs import Reaction, Solution, Wall
+from continuum.inputs import FARADAY, Reaction, Solution, Wall
 from continuum.laws import Law
 from continuum.meshes import Domain, line, move
 from continuum.outcome import Outcome, windows_left
@@ -30,6 +30,9 @@ from continuum.transport_problem import (
     state_of,
     structure,
 )
+
+# share of charge and of enclosed ions (1) that an answer may be out of balance by
+BALANCE = 1e-5
 
 
 def solve(
@@ -101,7 +104,9 @@ def solve(
         species; mol m-2 s-1, into the solution), ``surface_charge`` (wall; C m-2, not if
         electroneutral), ``inventory`` (species; mol per m2 of line, per m or in all),
         ``free_energy`` (J, likewise). ``flux`` is the wall flux of the first wall, on a line
-        along x. A law that left its window is named in ``outcome``.
+        along x. A law that left its window is named in ``outcome``. An answer whose walls do not
+        carry the charge that the ions lack, or that made or lost ions which cannot leave, by more
+        than 1e-5 counts as failed; ``charge_gap`` and ``ion_gap`` say by how much (1).
 
     Raises
     ------
@@ -126,7 +131,7 @@ def solve(
     scale = fill(problem, solution, walls, length, reactions, electroneutral)
     start(problem, solution, initial, length)
     system = System(problem, state_of(problem, solution))
-    report = _Report(problem, solution, walls, length, scale, electroneutral, on_line)
+    report = _Report(problem, solution, walls, length, scale, reactions, electroneutral, on_line)
     if times is None:
         outcome = relax(system)
         report.record(np.inf)
@@ -140,7 +145,7 @@ def solve(
             record=lambda t: report.record(t * scale),
         )
         outcome = marched.outcome
-    outcome = outcome.unless_converged(throw=throw)
+    outcome = report.balanced(outcome).unless_converged(throw=throw)
     return report.dataset(outcome, steady=times is None, times=times)
 
 
@@ -154,6 +159,7 @@ class _Report:
         walls: Mapping[str, Wall],
         length: float,
         scale: float,
+        reactions: Sequence[Reaction],
         electroneutral: bool,
         on_line: bool,
     ) -> None:
@@ -163,6 +169,12 @@ class _Report:
         self.state = state_of(problem, solution)
         self.rows: list[dict[str, np.ndarray]] = []
         self.position = np.empty((0, 3))
+        # of ions that can neither leave nor react, what is there at the start is there at the end
+        passing = {key for wall in walls.values() for key in wall.concentration}
+        passing |= {wall.reaction.species for wall in walls.values() if wall.reaction is not None}
+        passing |= {key for each in reactions for key in (*each.reactants, *each.products)}
+        self.enclosed = np.array([ion.name not in passing for ion in solution.species])
+        self.at_start = self._amount()
 
     def record(self, time: float) -> None:
         """Keep what the unknowns say now, at `time` (s)."""
@@ -190,7 +202,6 @@ class _Report:
                 energy -= float(p.walls[name]["potential"].value) * total
             if not self.electroneutral:
                 charge[k] = total / p.area[name] / debye_squared * solution.permittivity * volt
-        amount = [comm.allreduce(fem.assemble_scalar(f)) for f in p.inventory]
         area = np.array([[p.area[name]] for name in self.walls])
         self.rows.append(
             {
@@ -200,9 +211,50 @@ class _Report:
                 "electrochemical_potential": mu,
                 "wall_flux": through[:, :ions] / area * unit * length / self.scale,
                 "surface_charge": charge / length,
-                "inventory": np.array(amount) * unit * length**dim,
+                "inventory": self._amount(),
                 "free_energy": np.array(energy * unit * thermal * length**dim),
             }
+        )
+
+    def _amount(self) -> np.ndarray:
+        """Amount (mol per m2 of line, per m or in all; species) of ions that there is now."""
+        p = self.problem
+        whole = [p.space.mesh.comm.allreduce(fem.assemble_scalar(form)) for form in p.inventory]
+        return np.array(whole) * self.solution.ionic_sum * self.length**p.space.mesh.topology.dim
+
+    def gaps(self) -> tuple[float, float]:
+        """How far (1) charge and enclosed ions are from balance, at the last time recorded.
+
+        The charge is measured by that of the most charged wall, but by no less than a thousandth
+        of what one thermal voltage makes.
+        """
+        last, p, solution = self.rows[-1], self.problem, self.solution
+        lost = np.abs(last["inventory"] / self.at_start - 1.0)[self.enclosed].max(initial=0.0)
+        if self.electroneutral:
+            return 0.0, float(lost)
+        size = self.length ** (p.space.mesh.topology.dim - 1)
+        area = size * np.array([p.area[name] for name in self.walls])
+        carried = last["surface_charge"] * area
+        charge = np.array([ion.charge_number for ion in solution.species])
+        inside = FARADAY * float(charge @ last["inventory"])
+        floor = 1e-3 * solution.permittivity * solution.thermal_voltage / solution.debye_length
+        most = np.maximum(np.abs(carried), floor * area).max(initial=0.0)
+        return float(abs(carried.sum() + inside) / most) if most > 0 else 0.0, float(lost)
+
+    def balanced(self, outcome: Outcome) -> Outcome:
+        """Turn an end whose charge or ions do not balance into a failure that says so."""
+        if not outcome.converged:
+            return outcome
+        charge, ions = self.gaps()
+        # nan compares false everywhere
+        if charge <= BALANCE and ions <= BALANCE:
+            return outcome
+        return Outcome(
+            False,
+            f"{outcome.sentence}, but charge is out of balance by {charge:.1e} of that of a wall "
+            f"and enclosed ions by {ions:.1e} of their amount, where {BALANCE:.0e} is allowed: "
+            "rounding in too dense a layer; give the ions a diameter, or lower the potentials",
+            outcome.iterations,
         )
 
     def dataset(
@@ -245,6 +297,7 @@ class _Report:
                 sentence += windows_left(
                     {f"diffusivity of {ion.name}": ion.diffusivity}, low, high, T
                 )
+        charge_gap, ion_gap = self.gaps()
         coords: dict[str, Any] = {
             "x": ("x", self.position[:, 0], {"units": "m"}),
             "species": [ion.name for ion in self.solution.species],
@@ -261,6 +314,8 @@ class _Report:
                 "outcome": sentence,
                 "converged": int(outcome.converged),
                 "newton_iterations": outcome.iterations,
+                "charge_gap": charge_gap,
+                "ion_gap": ion_gap,
                 "reference": "initial solution"
                 if any(wall.potential is not None for wall in self.walls.values())
                 else "first node",

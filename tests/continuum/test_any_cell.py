@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from continuum import double_layer as dl
 from continuum import nernst_planck, poisson_boltzmann
 from continuum.inputs import FARADAY, Solution, Species, Wall
+from continuum.outcome import SolverError
 
 FEW = settings(
     max_examples=40,
@@ -93,3 +97,35 @@ def test_moving_ions_keep_charge_and_salt(solution, left, right, debye_lengths, 
     charge = [ion.charge_number for ion in solution.species] @ end.inventory.values * FARADAY
     scale = np.abs(end.surface_charge.values).max() + 1e-6
     assert abs(float(end.surface_charge.sum()) + charge) < 1e-6 * scale
+
+
+def test_an_answer_that_lost_its_balance_is_a_failure_that_says_so():
+    # trivalent points at 1.4 V: so dense a layer that rounding makes salt out of nothing
+    solution = Solution(
+        (
+            Species("cation", 3, 147.7, 2.7e-11, diameter=5e-10),
+            Species("anion", -3, 147.7, 2.3e-9),
+        ),
+        relative_permittivity=86.8,
+        temperature=412.0,
+    )
+    walls = {
+        "left": Wall(potential=0.781),
+        "right": Wall(potential=-0.604, stern_capacitance=0.141),
+    }
+    arguments = {"length": 943 * solution.debye_length}
+    got = nernst_planck.solve(solution, walls, throw=False, **arguments)
+    finite(got)
+    held = np.array([ion.concentration for ion in solution.species]) * arguments["length"]
+    lost = np.abs(got.inventory.values / held - 1).max()
+    np.testing.assert_allclose(got.attrs["ion_gap"], lost, rtol=1e-9)
+    assert lost > 1 and got.attrs["converged"] == 0
+    with pytest.raises(SolverError, match="out of balance.*give the ions a diameter"):
+        nernst_planck.solve(solution, walls, **arguments)
+    sized = Solution(
+        tuple(replace(ion, diameter=5e-10) for ion in solution.species),
+        relative_permittivity=86.8,
+        temperature=412.0,
+    )
+    well = nernst_planck.solve(sized, walls, **arguments)
+    assert well.attrs["charge_gap"] < 1e-9 and well.attrs["ion_gap"] < 1e-9

@@ -53,6 +53,8 @@ def test_iterations_stay_few_and_the_answer_the_same(monkeypatch, dim, across, m
     np.testing.assert_allclose(got.potential, direct.potential, rtol=0, atol=1e-10)
     held = 10.0 * length**dim
     np.testing.assert_allclose(got.inventory, held, rtol=1e-12)
+    # walls are measured in square metres of every dimension
+    assert 0 < got.attrs["charge_gap"] < 1e-8
 
 
 def test_a_linear_solver_that_broke_down_once_spoils_no_later_step(monkeypatch):

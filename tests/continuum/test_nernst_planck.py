@@ -384,7 +384,8 @@ def _wave(dim: int, cells: int, degree: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("dim", "degree", "cells"), [(2, 1, (12, 18, 24)), (2, 2, (6, 10, 16)), (3, 1, (7, 9, 12))]
+    ("dim", "degree", "cells"),
+    [(2, 1, (12, 18, 24)), (2, 2, (6, 10, 16)), (3, 1, (7, 9, 12)), (3, 2, (3, 4, 5))],
 )
 def test_orders_in_two_and_three_dimensions(dim, degree, cells):
     errors = [_wave(dim, n, degree) for n in cells]
