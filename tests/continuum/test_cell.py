@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from continuum.cell import BELOW, REACHED, as_dataset, discharge, impedance, pybamm
+from continuum.cell import BELOW, REACHED, discharge, impedance, pybamm
+from continuum.cell_solution import as_dataset
 
 CONDUCTIVITY = "Electrolyte conductivity [S.m-1]"
 
