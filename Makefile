@@ -5,6 +5,8 @@
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# all of pyproject.toml but mace, which cannot share an environment with mlp
+EXTRAS := fem mlp descriptors electrostatics trajectories cluster peers dev
 CASE := examples/argyrodite_cell/case.toml
 
 help:
@@ -34,9 +36,9 @@ $(INSTALLED): requirements.lock pyproject.toml .python-version .ci/install
 
 lock: $(INSTALLED)
 	@echo "Pinning the dependencies again."
-	@PATH="$$PATH:.tools/uv/bin" uv pip compile pyproject.toml --all-extras --universal \
-		--python-version 3.12 --generate-hashes --no-emit-index-url --no-emit-find-links \
-		-o requirements.lock
+	@PATH="$$PATH:.tools/uv/bin" uv pip compile pyproject.toml $(EXTRAS:%=--extra %) \
+		--universal --python-version 3.12 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links -o requirements.lock
 
 clean:
 	@echo "Removing .venv, .tools and results."
