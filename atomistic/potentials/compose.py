@@ -11,7 +11,6 @@ from torch_sim.state import SimState
 
 from atomistic.potentials.load import Potential
 
-
 ADDED = ("energy", "forces", "stress")  # what a sum adds up; anything else belongs to one term
 
 

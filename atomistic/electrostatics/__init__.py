@@ -1,0 +1,1 @@
+"""Coulomb sums in cells and slabs, and electrodes held at a potential."""

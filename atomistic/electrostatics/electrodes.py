@@ -1,0 +1,408 @@
+r"""Electrodes held at a potential: their charges are solved for at every step of the dynamics.
+
+Each electrode atom i carries a Gaussian charge. All of them minimise the grand potential
+
+.. math::
+    \Omega(r) = \min_{q} \Big[ U(q, r) + \frac{k_e}{2} \sum_i 4\pi l_i^2 n_i q_i^2
+        - \sum_i V_i q_i \Big]_{\sum q = -Q}
+        = U_0 + \sum_i q_i b_i + \frac12 \sum_{ij} q_i A_{ij} q_j - \sum_i V_i q_i
+
+so that each electrode is an equipotential at its :math:`V_i`, up to one constant that keeps the
+cell neutral against the charge Q of the electrolyte.
+
+============== ==================================================================================
+:math:`U_0`    energy (eV) of the electrolyte's charges among themselves
+:math:`b_i`    their potential (V) at electrode atom i
+:math:`A_{ij}` potential (V) at i of a unit charge at j, with the Thomas-Fermi term on its diagonal
+:math:`l, n`   Thomas-Fermi length (Å) and density of atoms (Å-3) of an electrode; a perfect metal
+               has :math:`l = 0`
+============== ==================================================================================
+
+Forces are :math:`-\partial\Omega/\partial r` at the charges found (Hellmann-Feynman), taken by
+autograd from the very terms that the charges were solved from, so that they are conservative. In
+dynamics :math:`\Omega` plus the kinetic energy is conserved.
+
+With ``boundary="slab"`` nothing repeats along z. With ``"finite field"`` the cell does, and a field
+:math:`E = -(V_2 - V_1)/L_z` along z makes up for the jump of the potential from one image to the
+next, so that none is left in the gap behind the electrodes; :math:`\Omega` then holds
+:math:`-\varepsilon_0 E^2 V/2` of the field itself, and is that of the slab but for the gap. With
+``"periodic"`` the cell repeats without a field: for electrodes at one potential, or a cell that
+holds its own mirror image.
+
+References
+----------
+Siepmann, Sprik, J. Chem. Phys. 102, 511 (1995), https://doi.org/10.1063/1.469429
+
+Reed, Lanning, Madden, J. Chem. Phys. 126, 084704 (2007), https://doi.org/10.1063/1.2464084
+
+Dufils, Jeanmairet, Rotenberg, Sprik, Salanne, Phys. Rev. Lett. 123, 195501 (2019),
+https://doi.org/10.1103/PhysRevLett.123.195501
+
+Scalfi, Dufils, Reeves, Rotenberg, Salanne, J. Chem. Phys. 153, 174704 (2020),
+https://doi.org/10.1063/5.0028232
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch_sim.models.interface import ModelInterface
+from torch_sim.state import SimState
+
+from atomistic.electrostatics import ewald
+from atomistic.electrostatics.ewald import COULOMB
+from atomistic.electrostatics.geometry import Boundary, Charges, Electrode, check
+from atomistic.electrostatics.pairs import Pairs
+
+MOVED = 1e-4  # Å by which an electrode atom may differ from where its charges were set up
+
+
+class ConstantPotential(ModelInterface):
+    """Charges between electrodes at given potentials, many voltages and replicas in one batch.
+
+    All systems have the atoms of `structure`, in its cell and with its electrode atoms, which stay
+    where they are; the other atoms go their own ways. Add what acts at short range with
+    `atomistic.potentials.compose.Sum`.
+
+    Parameters
+    ----------
+    structure : ase.Atoms
+        The cell: the first two vectors along the electrodes, the third along z. In a slab it must
+        be as high as what it holds.
+    electrodes : mapping of str to Electrode
+        By name.
+    charges : mapping of str to float, sequence of float, or callable
+        Charges (e) of the other atoms: of each element, of each atom of the structure (those of
+        electrode atoms are not read), or from positions (Å), (system, atom, 3), to charges
+        (system, atom) by differentiable operations, whose part in the forces is then included.
+    potentials : mapping of str to sequence of float
+        Potentials (V) of each electrode, one for each system of a batch.
+    boundary : str
+        "slab", "finite field" or "periodic".
+    widths : mapping of str to float, optional
+        Widths (Å) of the charges of elements that are no points.
+    cutoff : float
+        Cutoff (Å) of the direct sum.
+    accuracy : float
+        What either sum leaves out, relative to its first term (1).
+    solver : str
+        "matrix": factorised once, then one matrix-vector product a step; "conjugate gradients":
+        no matrix is kept, for many thousand electrode atoms.
+    tolerance : float
+        Potential (V) by which conjugate gradients may miss.
+    skin : float
+        How far beyond the cutoff pairs are searched (Å), so as to search seldom.
+    device, dtype : torch.device, torch.dtype
+        Where and in which precision.
+
+    Raises
+    ------
+    ValueError
+        Lists everything that is wrong with the structure, the electrodes or the numbers.
+    """
+
+    def __init__(
+        self,
+        structure: Atoms,
+        electrodes: Mapping[str, Electrode],
+        charges: Charges,
+        *,
+        potentials: Mapping[str, Sequence[float]],
+        boundary: Boundary = "slab",
+        widths: Mapping[str, float] | None = None,
+        cutoff: float = 9.0,
+        accuracy: float = 1e-6,
+        solver: Literal["matrix", "conjugate gradients"] = "matrix",
+        tolerance: float = 1e-8,
+        skin: float = 1.0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__()
+        self._device, self._dtype = torch.device(device), dtype
+        self._compute_forces, self._compute_stress = True, False
+        widths = widths or {}
+        check(structure, electrodes, charges, potentials, boundary, widths, cutoff, accuracy)
+        if solver not in ("matrix", "conjugate gradients"):
+            raise ValueError(
+                f"Constant potential: solver is {solver!r}; expected 'matrix' or "
+                "'conjugate gradients'."
+            )
+        self.electrodes, self.boundary, self.solver = dict(electrodes), boundary, solver
+        self.cutoff, self.accuracy, self.tolerance = float(cutoff), float(accuracy), tolerance
+        self.screening = ewald.screening_of(cutoff, accuracy)
+        symbols = structure.get_chemical_symbols()
+        self.symbols = tuple(symbols)
+        self.number = len(symbols)
+        index = np.concatenate([electrode.atoms for electrode in electrodes.values()])
+        free = np.setdiff1d(np.arange(self.number), index)
+        self.held, self.free = self._tensor(index), self._tensor(free)
+        self.member = self._tensor(
+            np.concatenate(
+                [np.full(len(one.atoms), n) for n, one in enumerate(electrodes.values())]
+            )
+        )
+        width = np.array([widths.get(symbol, 0.0) for symbol in symbols])
+        stiffness = np.zeros(self.number)
+        for electrode in electrodes.values():
+            width[list(electrode.atoms)] = electrode.width
+            if electrode.thomas_fermi_length:
+                square = electrode.thomas_fermi_length**2 * electrode.atomic_density
+                stiffness[list(electrode.atoms)] = 4 * math.pi * COULOMB * square
+        self.width = self._tensor(width)
+        self.own = ewald.own_energy(self.width, self.screening)
+        self.diagonal = 2 * self.own[self.held] + self._tensor(stiffness)[self.held]
+        if callable(charges):
+            self.charge_of = charges
+        else:
+            values = (
+                [charges.get(symbol, 0.0) for symbol in symbols]
+                if isinstance(charges, Mapping)
+                else list(charges)
+            )
+            fixed = self._tensor(np.asarray(values, float))
+            self.charge_of = lambda position: fixed.expand(len(position), -1)
+        self.potential = self._tensor(
+            np.column_stack([np.asarray(potentials[name], float) for name in electrodes])
+        )
+        self._place(structure, skin)
+
+    def _tensor(self, values: np.ndarray) -> torch.Tensor:
+        dtype = torch.int64 if values.dtype.kind == "i" else self._dtype
+        return torch.as_tensor(values, dtype=dtype, device=self._device)
+
+    def _place(self, structure: Atoms, skin: float) -> None:
+        """Set up all that depends on the cell and on where the electrodes are."""
+        cell = self._tensor(structure.cell.array)[None]
+        position = self._tensor(structure.positions)[None]
+        self.cell, self.stand = cell, position[:, self.held]
+        height = float(cell[0, 2, 2])
+        self.reach = height if self.boundary == "slab" else None
+        self.waves = ewald.waves(
+            cell, screening=self.screening, accuracy=self.accuracy, reach=self.reach
+        )
+        self.box = cell.clone()
+        if self.reach is not None:
+            self.box[0, 2, 2] = height + self.cutoff + skin + 1.0
+        still = torch.zeros(self.number, dtype=torch.bool, device=self._device)
+        still[self.held] = True
+        self.pairs = Pairs(self.cutoff, skin=skin, still=still)
+        self.places = self.waves.places(self.stand, layered=True)
+        # the field of each system, and the potential that the charges have to answer to
+        self.field = torch.zeros(len(self.potential), dtype=self._dtype, device=self._device)
+        if self.boundary == "finite field":
+            middle = [float(self.stand[0, self.member == n, 2].mean()) for n in (0, 1)]
+            upper = int(middle[1] > middle[0])
+            self.field = -(self.potential[:, upper] - self.potential[:, 1 - upper]) / height
+        self.wanted = self.potential[:, self.member] + self.field[:, None] * self.stand[..., 2]
+        # energy of the field itself, without which the two routes to a voltage differ by it
+        volume = float(torch.linalg.det(cell[0]))
+        self.empty = -self.field.square() * volume / (8 * math.pi * COULOMB)
+        one, other, shift = Pairs(
+            self.cutoff, skin=0.0, still=torch.zeros_like(self.held, dtype=torch.bool)
+        ).of(self.stand, self.box)
+        distance = (self.stand[0, other] + shift - self.stand[0, one]).norm(dim=1)
+        joint = (self.width[self.held][one].square() + self.width[self.held][other].square()).sqrt()
+        near = ewald.kernel(distance, self.screening) - ewald.softening(distance, joint)
+        self._near = torch.sparse_coo_tensor(
+            torch.stack([torch.cat([one, other]), torch.cat([other, one])]),
+            torch.cat([near, near]),
+            (len(self.held), len(self.held)),
+            check_invariants=True,
+        ).coalesce()
+        self._last: torch.Tensor | None = None
+        if self.solver == "matrix":
+            self._factorise()
+
+    def _factorise(self) -> None:
+        """Invert the matrix under the constraint that the charges add up to what they must."""
+        size = len(self.held)
+        bordered = torch.zeros(size + 1, size + 1, dtype=self._dtype, device=self._device)
+        self.matrix = self.waves.matrix(self.places) + self._near.to_dense()
+        self.matrix += torch.diag(self.diagonal)
+        bordered[:size, :size] = self.matrix
+        bordered[size, :size] = bordered[:size, size] = 1.0
+        inverse = torch.linalg.inv(bordered)
+        self.response, self.share = inverse[:size, :size].contiguous(), inverse[:size, size]
+
+    def applied(self, charge: torch.Tensor) -> torch.Tensor:
+        """Return the potential (V) that electrode charges (e) make at their atoms, (system, atom).
+
+        The product of the matrix A with them, without the matrix.
+        """
+        if self.solver == "matrix":
+            return charge @ self.matrix
+        smooth = self.waves.read(self.waves.field(charge, self.places), self.places)
+        return smooth + (self._near @ charge.T).T + self.diagonal * charge
+
+    def solve(self, wanted: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        """Return charges (e) that make potentials (V) up to a constant, and add up to a total (e).
+
+        Parameters
+        ----------
+        wanted : torch.Tensor
+            Potentials, (system, electrode atom).
+        total : torch.Tensor
+            Sum of the charges, (system,).
+        """
+        if self.solver == "matrix":
+            return wanted @ self.response + total[:, None] * self.share
+        size = wanted.shape[1]
+        charge = self._last
+        if charge is None or charge.shape != wanted.shape:
+            charge = torch.zeros_like(wanted)
+        charge = charge + ((total - charge.sum(1)) / size)[:, None]
+        residual = _even(wanted - self.applied(charge))
+        step = _even(residual / self.diagonal)
+        search, square = step, (residual * step).sum(1)
+        for _ in range(10 * size):
+            if float(residual.abs().max()) < self.tolerance:
+                break
+            product = _even(self.applied(search))
+            length = square / (search * product).sum(1).clamp_min(1e-300)
+            charge = charge + length[:, None] * search
+            residual = residual - length[:, None] * product
+            step = _even(residual / self.diagonal)
+            again = (residual * step).sum(1)
+            search = step + (again / square.clamp_min(1e-300))[:, None] * search
+            square = again
+        else:
+            raise RuntimeError(
+                f"Constant potential: conjugate gradients still miss the potentials by "
+                f"{float(residual.abs().max()):.1e} V after {10 * size} steps; raise tolerance or "
+                "use solver='matrix'."
+            )
+        self._last = charge
+        return charge
+
+    def forward(self, state: SimState, **kwargs: object) -> dict[str, torch.Tensor]:
+        """Return the grand potential, forces and charges of a batch.
+
+        ``energy`` (eV, per system), ``forces`` (eV Å-1, per atom; none on electrode atoms, which
+        are held), ``charges`` (e, per atom) and ``electrode_charge`` (e, (system, electrode)).
+        """
+        position = self._checked(state)
+        systems = len(position)
+        moving = position[:, self.free].requires_grad_(True)
+        everything = position.index_copy(1, self.free, moving)
+        charge = self.charge_of(everything)[:, self.free]
+        energy, at_electrodes = self.electrolyte(everything, moving, charge)
+        total = -charge.sum(1)
+        held = self.solve(self.wanted - at_electrodes.detach(), total.detach())
+        made = self.applied(held)
+        omega = energy + (held * (at_electrodes + 0.5 * made - self.wanted)).sum(1) + self.empty
+        # a total that moves with the atoms works against the potential that is left of them
+        left = (made + at_electrodes.detach() - self.wanted).mean(1)
+        omega = omega + left * (total - total.detach())
+        forces = torch.zeros_like(position)
+        if len(self.free):
+            (slope,) = torch.autograd.grad(omega.sum(), moving)
+            forces[:, self.free] = -slope
+        charges = torch.zeros(systems, self.number, dtype=self._dtype, device=self._device)
+        charges[:, self.free], charges[:, self.held] = charge.detach(), held
+        return {
+            "energy": omega.detach(),
+            "forces": forces.reshape(-1, 3),
+            "charges": charges.reshape(-1),
+            "electrode_charge": self.sums(held),
+        }
+
+    def electrolyte(
+        self, everything: torch.Tensor, moving: torch.Tensor, charge: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return U0 (eV), (system,), and b (V), (system, electrode atom), with their graphs."""
+        systems, size = len(everything), len(self.held)
+        places = self.waves.places(moving)
+        energy = self.waves.energy(charge, places) + (self.own[self.free] * charge.square()).sum(1)
+        energy = energy - self.field * (charge * moving[..., 2]).sum(1)
+        potential = self.waves.read(self.waves.field(charge, places), self.places)
+        one, other, shift = self.pairs.of(everything, self.box.expand(systems, -1, -1))
+        flat = everything.reshape(-1, 3)
+        apart = flat[other] + shift - flat[one]
+        distance = apart.norm(dim=1)
+        interaction = ewald.kernel(distance, self.screening)
+        joint = self._joint(one, other)
+        wide = (joint > 0).nonzero()[:, 0]
+        if len(wide):
+            soft = ewald.softening(distance[wide], joint[wide])
+            interaction = interaction.index_add(0, wide, -soft)
+        interaction = torch.where(distance < self.cutoff, interaction, 0.0)
+        loads = charge.new_zeros(systems, self.number).index_copy(1, self.free, charge).reshape(-1)
+        mixed = self.pairs.mixed
+        among = loads[one[:mixed]] * loads[other[:mixed]] * interaction[:mixed]
+        energy = energy.index_add(0, one[:mixed] // self.number, among)
+        onto = torch.zeros_like(loads).index_add(
+            0, other[mixed:], loads[one[mixed:]] * interaction[mixed:]
+        )
+        potential = potential + onto.reshape(systems, -1)[:, self.held]
+        return energy, potential.reshape(systems, size)
+
+    def sums(self, charge: torch.Tensor) -> torch.Tensor:
+        """Return the charge (e) of each electrode, (system, electrode)."""
+        out = charge.new_zeros(len(charge), len(self.electrodes))
+        return out.index_add(1, self.member, charge)
+
+    def empty_capacitance(self) -> torch.Tensor:
+        r"""Return :math:`\partial Q_a / \partial V_b` (e V-1) of the cell without electrolyte.
+
+        (electrode, electrode). The fluctuations of the electrolyte add theirs to it. In a finite
+        field the field goes with the potentials.
+        """
+        names = list(self.electrodes)
+        unit = torch.eye(len(names), dtype=self._dtype, device=self._device)
+        wanted = unit[:, self.member]
+        if self.boundary == "finite field":
+            middle = [float(self.stand[0, self.member == n, 2].mean()) for n in (0, 1)]
+            upper = int(middle[1] > middle[0])
+            field = -(unit[:, upper] - unit[:, 1 - upper]) / self.cell[0, 2, 2]
+            wanted = wanted + field[:, None] * self.stand[..., 2]
+        last, self._last = self._last, None
+        found = self.sums(self.solve(wanted, torch.zeros_like(wanted[:, 0])))
+        self._last = last
+        return found.T
+
+    def _joint(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        width = self.width
+        return (width[one % self.number].square() + width[other % self.number].square()).sqrt()
+
+    def _checked(self, state: SimState) -> torch.Tensor:
+        """Return positions (system, atom, 3) of a state that is what the model was made for."""
+        systems = len(self.potential)
+        if state.n_systems != systems or len(state.positions) != systems * self.number:
+            raise ValueError(
+                f"Constant potential: a batch of {state.n_systems} systems with "
+                f"{len(state.positions)} atoms was given, but potentials of {systems} systems of "
+                f"{self.number} atoms; give one system for each potential."
+            )
+        position = state.positions.detach().to(self._dtype).reshape(systems, self.number, 3)
+        moved = float((position[:, self.held] - self.stand).abs().max())
+        if not moved < MOVED:
+            raise ValueError(
+                f"Constant potential: electrode atoms are {moved:.2g} Å from where the model was "
+                "set up; hold them fixed (ase.constraints.FixAtoms), or make a model for the new "
+                "structure."
+            )
+        cell = state.row_vector_cell.detach().to(self._dtype)
+        if not torch.allclose(cell, self.cell.expand_as(cell), rtol=0.0, atol=MOVED):
+            raise ValueError(
+                "Constant potential: the cell is not the one that the model was set up with; run "
+                "at constant volume."
+            )
+        if self.reach is not None and len(self.free):
+            z = position[..., 2]
+            if float((z.amax(1) - z.amin(1)).max()) > self.reach:
+                raise ValueError(
+                    f"Constant potential: atoms are further apart along z than the cell is high, "
+                    f"{self.reach:.4g} Å; an ion has left, or the cell is too low."
+                )
+        return position
+
+
+def _even(values: torch.Tensor) -> torch.Tensor:
+    """Take the mean off each row: what a sum of charges that is fixed cannot answer to."""
+    return values - values.mean(1, keepdim=True)

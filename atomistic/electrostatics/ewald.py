@@ -1,0 +1,253 @@
+r"""Ewald's sum of point and Gaussian charges, in cells and in slabs.
+
+A charge :math:`q_i` of width :math:`w_i` is spread as :math:`q_i e^{-r^2/w_i^2}/(\sqrt\pi w_i)^3`;
+a width of zero is a point. With :math:`w_{ij}^2 = w_i^2 + w_j^2` and any screening :math:`\alpha`
+the energy of all of them is
+
+.. math::
+    E = k_e \sum_{i<j} q_i q_j \frac{\operatorname{erfc}(\alpha r_{ij})
+        - \operatorname{erfc}(r_{ij}/w_{ij})}{r_{ij}}
+        + \frac12 \sum_k W(k) |S(k)|^2
+        + k_e \sum_i q_i^2 \Big(\frac{1}{\sqrt{2\pi}\,w_i} - \frac{\alpha}{\sqrt\pi}\Big)
+
+with :math:`S(k) = \sum_i q_i e^{i k \cdot r_i}` (no :math:`1/w_i` for points). In a cell that
+repeats in three directions :math:`W = 4\pi k_e e^{-k^2/4\alpha^2}/(k^2 V)`, with conductors around
+it all (tin foil), and :math:`W(0) = -\pi k_e/(\alpha^2 V)` is the background of a net charge.
+
+A slab repeats in two directions. An interaction that is cut off at a distance R along z, which no
+two charges are apart, is exact for it and has waves in a box of height 2R (Minary et al.):
+
+.. math::
+    W = \frac{4\pi k_e}{k^2 V} e^{-k^2/4\alpha^2} \left[1 - (-1)^n e^{-k_\parallel R}\right],
+    \qquad W(0) = -\frac{2\pi k_e R^2}{V}, \qquad k_z = \frac{\pi n}{R}
+
+Everything is a quadratic form of the charges and made of torch operations: derivatives with
+respect to positions, cell and charges are autograd's.
+
+References
+----------
+Minary, Tuckerman, Pihakari, Martyna, J. Chem. Phys. 116, 5351 (2002),
+https://doi.org/10.1063/1.1453397
+
+Gingrich, Wilson, Chem. Phys. Lett. 500, 178 (2010), https://doi.org/10.1016/j.cplett.2010.10.010
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from scipy import constants
+
+from atomistic.units import ANGSTROM
+
+COULOMB = constants.e / (4 * constants.pi * constants.epsilon_0 * ANGSTROM)  # eV Å e-2
+SAME_HEIGHT = 1e-9  # Å, within which atoms of a layer share their phases along z
+
+
+def screening_of(cutoff: float, accuracy: float) -> float:
+    """Return the screening (Å-1) whose direct sum has fallen to `accuracy` (1) at `cutoff` (Å)."""
+    return math.sqrt(-math.log(accuracy)) / cutoff
+
+
+def kernel(distance: torch.Tensor, screening: float) -> torch.Tensor:
+    """Return the screened interaction of unit points (eV e-2) at distances (Å)."""
+    return COULOMB * torch.erfc(screening * distance) / distance
+
+
+def softening(distance: torch.Tensor, width: torch.Tensor | float) -> torch.Tensor:
+    """Return what a pair of Gaussians lacks against points (eV e-2), of joint width (Å)."""
+    return COULOMB * torch.erfc(distance / width) / distance
+
+
+def own_energy(width: torch.Tensor, screening: float) -> torch.Tensor:
+    r"""Return what multiplies :math:`q_i^2` (eV e-2): the last sum of the module's equation."""
+    smeared = torch.where(width > 0, width, 1.0)
+    spread = torch.where(width > 0, 1.0 / (math.sqrt(2 * math.pi) * smeared), 0.0)
+    return COULOMB * (spread - screening / math.sqrt(math.pi))
+
+
+@dataclass(frozen=True)
+class Places:
+    """Phases of positions: all that the waves have to know of them.
+
+    Parameters
+    ----------
+    plane : torch.Tensor
+        Phases of the first two cell vectors (1), (system, atom, column), complex.
+    height : torch.Tensor
+        Phases of the third (1), (system, layer, row), complex.
+    layer : torch.Tensor or None
+        Layer of each atom, (atom,); None if each atom is its own.
+    """
+
+    plane: torch.Tensor
+    height: torch.Tensor
+    layer: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Waves:
+    """Plane waves of a batch of cells, with the weight of each; half of them, with doubled weight.
+
+    Phases factorise in the three cell vectors, so that a structure factor is a matrix product of
+    columns (the first two) and rows (the third).
+
+    Parameters
+    ----------
+    box : torch.Tensor
+        Cell vectors of the waves as rows (Å), (system, 3, 3); in a slab the third is its height.
+    first, second : torch.Tensor
+        Integers of each column, (column,).
+    third : torch.Tensor
+        Integers of the rows, (row,).
+    weight : torch.Tensor
+        W of the module's equation (eV e-2), (system, column, row).
+    """
+
+    box: torch.Tensor
+    first: torch.Tensor
+    second: torch.Tensor
+    third: torch.Tensor
+    weight: torch.Tensor
+
+    @cached_property
+    def inverse(self) -> torch.Tensor:
+        """Inverse of the box (Å-1), (system, 3, 3)."""
+        return torch.linalg.inv(self.box)
+
+    def places(self, position: torch.Tensor, *, layered: bool = False) -> Places:
+        """Return the phases of positions (Å), (system, atom, 3).
+
+        With `layered`, atoms of equal height are found, which saves work where there are few
+        layers. It is for systems that have their atoms at the same places, such as electrodes.
+        """
+        height, layer = position, None
+        if layered:
+            z = position[0, :, 2].detach()
+            order, layer = torch.unique(z / SAME_HEIGHT // 1, return_inverse=True)
+            first = torch.stack([(layer == n).nonzero()[0, 0] for n in range(len(order))])
+            height = position[:, first]
+        turns = position @ self.inverse
+        steps = torch.arange(int(self.first.max()) + 1, device=position.device)
+        one = _turned(turns[..., 0, None] * steps)
+        reach = int(self.second.max())
+        steps = torch.arange(-reach, reach + 1, device=position.device)
+        two = _turned(turns[..., 1, None] * steps)
+        plane = one[..., self.first] * two[..., self.second + reach]
+        # a third vector along z, as in a slab, has phases of z alone
+        up = (height @ self.inverse)[..., 2, None] * self.third
+        return Places(plane, _turned(up), layer)
+
+    def field(self, charge: torch.Tensor, places: Places) -> torch.Tensor:
+        """Return W S of charges (e), (system, atom), at their places: (system, column, row)."""
+        return self.weight * _structure(charge, places)
+
+    def energy(self, charge: torch.Tensor, places: Places) -> torch.Tensor:
+        """Return the energy of the waves (eV), (system,)."""
+        factor = _structure(charge, places)
+        return 0.5 * (self.weight * (factor.real.square() + factor.imag.square())).sum((1, 2))
+
+    def read(self, field: torch.Tensor, places: Places) -> torch.Tensor:
+        """Return the potential (eV e-1) of a field at places, (system, atom)."""
+        rows = torch.einsum("slz,spz->slp", places.height.conj(), field)
+        if places.layer is not None:
+            rows = rows[:, places.layer]
+        return (places.plane.conj() * rows).real.sum(2)
+
+    def matrix(self, places: Places) -> torch.Tensor:
+        """Return the potential (eV e-2) of a unit charge at each place at each other place.
+
+        For places of one system, (atom, atom).
+        """
+        plane, height = places.plane[0], places.height[0]
+        layer = places.layer
+        if layer is None:
+            layer = torch.arange(len(plane), device=plane.device)
+        found = plane.real.new_zeros(len(plane), len(plane))
+        for one in range(len(height)):
+            here = (layer == one).nonzero()[:, 0]
+            # columns of what one layer does to each: weight over rows
+            mixed = torch.einsum("pz,z,lz->lp", self.weight[0] + 0j, height[one].conj(), height)
+            found[here] = (plane[here].conj() @ (plane * mixed[layer]).T).real
+        return 0.5 * (found + found.T)
+
+
+def _turned(turns: torch.Tensor) -> torch.Tensor:
+    """Return e^(2 pi i turns)."""
+    angle = 2 * math.pi * turns
+    return torch.complex(angle.cos(), angle.sin())
+
+
+def _structure(charge: torch.Tensor, places: Places) -> torch.Tensor:
+    if places.layer is None:
+        loaded = charge[..., None] * places.plane
+    else:
+        systems = max(len(charge), len(places.plane))
+        loaded = places.plane.new_zeros(systems, places.height.shape[1], places.plane.shape[2])
+        loaded = loaded.index_add(1, places.layer, charge[..., None] * places.plane)
+    height = places.height.expand(len(loaded), -1, -1)
+    return loaded.transpose(1, 2) @ height
+
+
+def waves(
+    cell: torch.Tensor, *, screening: float, accuracy: float, reach: float | None = None
+) -> Waves:
+    """Return the waves of cells, as many as the accuracy asks for.
+
+    Parameters
+    ----------
+    cell : torch.Tensor
+        Cell vectors as rows (Å), (system, 3, 3).
+    screening : float
+        Screening alpha (Å-1).
+    accuracy : float
+        What the smallest wave left out weighs, relative to the first (1).
+    reach : float, optional
+        For a slab, a distance along z that no two charges exceed (Å). Without it the cell repeats
+        in three directions.
+    """
+    if reach is not None:
+        margin = math.sqrt(-math.log(accuracy)) / screening
+        up = cell.new_zeros(len(cell), 3)
+        up[:, 2] = 2 * (reach + margin)
+        cell = torch.stack([cell[:, 0], cell[:, 1], up], dim=1)
+    inverse = torch.linalg.inv(cell)
+    longest = 2 * screening * math.sqrt(-math.log(accuracy))
+    fixed = cell.detach()
+    most = (longest / (2 * math.pi) * fixed.norm(dim=2).max(0).values).ceil().int().tolist()
+    device = cell.device
+    columns = torch.cartesian_prod(
+        torch.arange(most[0] + 1, device=device), torch.arange(-most[1], most[1] + 1, device=device)
+    )
+    rows = torch.arange(-most[2], most[2] + 1, device=device)
+
+    def squares(some: torch.Tensor, turned: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        flat = (some.to(cell.dtype) @ turned[:, :, :2].transpose(1, 2)) * (2 * math.pi)
+        up = 2 * math.pi * turned[:, None, :, 2] * rows.to(cell.dtype)[None, :, None]
+        vector = flat[:, :, None] + up[:, None]
+        return vector.square().sum(3), flat.square().sum(2)
+
+    shortest = squares(columns, inverse.detach())[0].amin((0, 2))
+    columns = columns[shortest < longest**2]
+    square, flat = squares(columns, inverse)
+    origin = ((columns == 0).all(1)[:, None] & (rows == 0))[None]
+    volume = torch.linalg.det(cell).abs()[:, None, None]
+    safe = torch.where(origin, 1.0, square)
+    weight = 4 * math.pi * COULOMB / volume * torch.exp(-square / (4 * screening**2)) / safe
+    if reach is None:
+        nought = -math.pi * COULOMB / (screening**2 * volume)
+    else:
+        far = cell[0, 2, 2] / 2
+        sign = 1.0 - 2.0 * (rows % 2).to(cell.dtype)
+        within = (columns == 0).all(1)[None]
+        along = torch.where(within, 1.0, flat).sqrt()
+        left = torch.where(within, 1.0, torch.exp(-along * far))
+        weight = weight * (1.0 - sign * left[:, :, None])
+        nought = -2 * math.pi * COULOMB * far**2 / volume
+    weight = torch.where(origin, nought, weight)
+    twice = torch.where(columns[:, 0] > 0, 2.0, 1.0).to(cell.dtype)
+    weight = weight * twice[None, :, None] * (square.detach() < longest**2)
+    return Waves(cell, columns[:, 0], columns[:, 1], rows, weight)
