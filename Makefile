@@ -1,7 +1,7 @@
 # `make demo` and `make test` need git, make, a C compiler and a Python >= 3.12; everything else
 # is installed below this folder: the environment in .venv, uv (if there is none) in .tools.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lock clean
+.PHONY: help demo test test-mace lint lock clean
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -12,6 +12,7 @@ CASE := examples/argyrodite_cell/case.toml
 help:
 	@echo "make demo   from atoms to a discharge curve: runs $(CASE)"
 	@echo "make test   the tests, with every warning an error"
+	@echo "make test-mace   the tests of MACE, in an environment of their own (.venv-mace)"
 	@echo "make lint   ruff and mypy"
 	@echo "make lock   pin the dependencies of pyproject.toml again in requirements.lock"
 	@echo "make clean  remove .venv, .tools and results"
@@ -23,6 +24,13 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	@echo "Running the tests."
 	@$(BIN)/python -m pytest
+
+test-mace: $(INSTALLED)
+	@echo "Installing mace-torch, which sevenn cannot live with, into .venv-mace."
+	@PATH="$$PATH:.tools/uv/bin" uv venv --quiet --clear --python $(BIN)/python .venv-mace
+	@PATH="$$PATH:.tools/uv/bin" uv pip install --quiet --python .venv-mace/bin/python \
+		--editable ".[mace]" pytest
+	@.venv-mace/bin/python -m pytest tests/atomistic/test_mace.py
 
 lint: $(INSTALLED)
 	@echo "Checking style and types."
@@ -41,5 +49,5 @@ lock: $(INSTALLED)
 		--no-emit-find-links -o requirements.lock
 
 clean:
-	@echo "Removing .venv, .tools and results."
-	@rm -rf .venv .tools results
+	@echo "Removing the environments, .tools and results."
+	@rm -rf .venv .venv-mace .tools results
