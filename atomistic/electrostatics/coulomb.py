@@ -12,7 +12,7 @@ from torch_sim.state import SimState
 
 from atomistic.electrostatics import ewald
 from atomistic.electrostatics.ewald import COULOMB
-from atomistic.electrostatics.pairs import Pairs
+from atomistic.electrostatics.pairs import Near, Pairs
 
 NEUTRAL = 1e-6  # e
 
@@ -135,6 +135,11 @@ class Coulomb(ModelInterface):
             deformed = cell + cell @ strain
         charge = self._charges(state, given).reshape(systems, atoms)
         width = self._width[state.atomic_numbers.long()].reshape(systems, atoms)
+        if bool((width != width[0]).any()):
+            raise ValueError(
+                "Coulomb: the systems of a batch have charges of different widths in the same "
+                "place; sort their atoms alike, or evaluate them one by one."
+            )
         energy = self.energy(position, deformed, charge, width=width)
         wanted = [given, strain] if self.compute_stress else [given]
         slopes = torch.autograd.grad(energy.sum(), wanted)
@@ -167,41 +172,31 @@ class Coulomb(ModelInterface):
         charge : torch.Tensor
             Charges (e), (system, atom).
         width : torch.Tensor, optional
-            Widths (Å), (system, atom); points if not given.
+            Widths (Å), (system, atom), the same in all systems; points if not given.
         """
-        atoms = position.shape[1]
         width = torch.zeros_like(charge) if width is None else width
-        if self._pairs is None or len(self._pairs.still) != atoms:
-            still = torch.zeros(atoms, dtype=torch.bool, device=self._device)
-            self._pairs = Pairs(self.cutoff, skin=self.skin, still=still)
+        if self._pairs is None or not torch.equal(self._pairs.width, width[0]):
+            self._pairs = Pairs(self.cutoff, skin=self.skin, width=width[0])
         box, reach = cell, None
         if self.slab:
             box, reach = self._slab(position, cell)
-        one, other, _ = self._pairs.of(position, box)
-        flat, loads, wide = position.reshape(-1, 3), charge.reshape(-1), width.reshape(-1)
-        system = one // atoms
-        shift = torch.einsum("px,pxy->py", self._pairs.images, box[system])
-        distance = (flat[other] + shift - flat[one]).norm(dim=1)
-        interaction = self._kernel(distance, wide[one], wide[other])
-        pairs = loads[one] * loads[other] * torch.where(distance < self.cutoff, interaction, 0.0)
-        energy = torch.zeros_like(position[:, 0, 0]).index_add(0, system, pairs)
+        near = self._pairs.of(position, box)
+        shift = torch.einsum("px,pxy->py", near.images, box.index_select(0, near.system))
+        distance = near.distance(position, shift)
+        loads = charge.reshape(-1)
+        product = loads.index_select(0, near.one) * loads.index_select(0, near.other)
+        pairs = product * torch.where(distance < self.cutoff, self._kernel(distance, near), 0.0)
+        energy = torch.zeros_like(position[:, 0, 0]).index_add(0, near.system, pairs)
         if self.part == "short":
             return energy
         waves = self._waves_of(cell, reach)
+        smooth = waves.energy(waves.spread(charge, waves.places(position)))
         own = ewald.own_energy(width, self.screening)
-        return (
-            energy + (own * charge.square()).sum(1) + waves.energy(charge, waves.places(position))
-        )
+        return energy + (own * charge.square()).sum(1) + smooth
 
-    def _kernel(
-        self, distance: torch.Tensor, one: torch.Tensor, other: torch.Tensor
-    ) -> torch.Tensor:
+    def _kernel(self, distance: torch.Tensor, near: Near) -> torch.Tensor:
         """Return the interaction of each pair in the direct sum (eV e-2)."""
-        joint = (one.square() + other.square()).sqrt()
-        wide = (joint > 0).nonzero()[:, 0]
-        soft = torch.zeros_like(distance)
-        if len(wide):
-            soft = soft.index_add(0, wide, ewald.softening(distance[wide], joint[wide]))
+        soft = torch.cat([torch.zeros_like(distance[: near.wide]), near.softening(distance)])
         left = torch.zeros_like(distance)
         if self.split is not None:
             left = switch(distance, *self.split) * (COULOMB / distance - soft)

@@ -86,6 +86,8 @@ class ConstantPotential(ModelInterface):
         "slab", "finite field" or "periodic".
     widths : mapping of str to float, optional
         Widths (Å) of the charges of elements that are no points.
+    relative_permittivity : float
+        Of a medium that fills the cell, where a solvent is not of atoms (1).
     cutoff : float
         Cutoff (Å) of the direct sum.
     accuracy : float
@@ -115,6 +117,7 @@ class ConstantPotential(ModelInterface):
         potentials: Mapping[str, Sequence[float]],
         boundary: Boundary = "slab",
         widths: Mapping[str, float] | None = None,
+        relative_permittivity: float = 1.0,
         cutoff: float = 9.0,
         accuracy: float = 1e-6,
         solver: Literal["matrix", "conjugate gradients"] = "matrix",
@@ -127,15 +130,24 @@ class ConstantPotential(ModelInterface):
         self._device, self._dtype = torch.device(device), dtype
         self._compute_forces, self._compute_stress = True, False
         widths = widths or {}
-        check(structure, electrodes, charges, potentials, boundary, widths, cutoff, accuracy)
-        if solver not in ("matrix", "conjugate gradients"):
-            raise ValueError(
-                f"Constant potential: solver is {solver!r}; expected 'matrix' or "
-                "'conjugate gradients'."
-            )
+        check(
+            structure,
+            electrodes,
+            charges,
+            potentials=potentials,
+            boundary=boundary,
+            widths=widths,
+            relative_permittivity=relative_permittivity,
+            cutoff=cutoff,
+            accuracy=accuracy,
+            solver=solver,
+        )
         self.electrodes, self.boundary, self.solver = dict(electrodes), boundary, solver
         self.cutoff, self.accuracy, self.tolerance = float(cutoff), float(accuracy), tolerance
         self.screening = ewald.screening_of(cutoff, accuracy)
+        # inside, charges are smaller and potentials larger by the root of the permittivity
+        self.relative_permittivity = float(relative_permittivity)
+        self.root = math.sqrt(self.relative_permittivity)
         symbols = structure.get_chemical_symbols()
         self.symbols = tuple(symbols)
         self.number = len(symbols)
@@ -154,6 +166,7 @@ class ConstantPotential(ModelInterface):
             if electrode.thomas_fermi_length:
                 square = electrode.thomas_fermi_length**2 * electrode.atomic_density
                 stiffness[list(electrode.atoms)] = 4 * math.pi * COULOMB * square
+        stiffness *= self.relative_permittivity
         self.width = self._tensor(width)
         self.own = ewald.own_energy(self.width, self.screening)
         self.diagonal = 2 * self.own[self.held] + self._tensor(stiffness)[self.held]
@@ -191,24 +204,24 @@ class ConstantPotential(ModelInterface):
             self.box[0, 2, 2] = height + self.cutoff + skin + 1.0
         still = torch.zeros(self.number, dtype=torch.bool, device=self._device)
         still[self.held] = True
-        self.pairs = Pairs(self.cutoff, skin=skin, still=still)
+        self.pairs = Pairs(self.cutoff, skin=skin, width=self.width, still=still)
         self.places = self.waves.places(self.stand, layered=True)
         # the field of each system, and the potential that the charges have to answer to
         self.field = torch.zeros(len(self.potential), dtype=self._dtype, device=self._device)
         if self.boundary == "finite field":
             middle = [float(self.stand[0, self.member == n, 2].mean()) for n in (0, 1)]
             upper = int(middle[1] > middle[0])
-            self.field = -(self.potential[:, upper] - self.potential[:, 1 - upper]) / height
-        self.wanted = self.potential[:, self.member] + self.field[:, None] * self.stand[..., 2]
+            step = self.potential[:, upper] - self.potential[:, 1 - upper]
+            self.field = -self.root * step / height
+        self.wanted = self.root * self.potential[:, self.member]
+        self.wanted = self.wanted + self.field[:, None] * self.stand[..., 2]
         # energy of the field itself, without which the two routes to a voltage differ by it
         volume = float(torch.linalg.det(cell[0]))
         self.empty = -self.field.square() * volume / (8 * math.pi * COULOMB)
-        one, other, shift = Pairs(
-            self.cutoff, skin=0.0, still=torch.zeros_like(self.held, dtype=torch.bool)
-        ).of(self.stand, self.box)
-        distance = (self.stand[0, other] + shift - self.stand[0, one]).norm(dim=1)
-        joint = (self.width[self.held][one].square() + self.width[self.held][other].square()).sqrt()
-        near = ewald.kernel(distance, self.screening) - ewald.softening(distance, joint)
+        alike = Pairs(self.cutoff, skin=0.0, width=self.width[self.held])
+        found = alike.of(self.stand, self.box)
+        one, other, distance = found.one, found.other, found.distance(self.stand)
+        near = ewald.kernel(distance, self.screening) - found.softening(distance)
         self._near = torch.sparse_coo_tensor(
             torch.stack([torch.cat([one, other]), torch.cat([other, one])]),
             torch.cat([near, near]),
@@ -237,7 +250,7 @@ class ConstantPotential(ModelInterface):
         """
         if self.solver == "matrix":
             return charge @ self.matrix
-        smooth = self.waves.read(self.waves.field(charge, self.places), self.places)
+        smooth = self.waves.read(self.waves.spread(charge, self.places), self.places)
         return smooth + (self._near @ charge.T).T + self.diagonal * charge
 
     def solve(self, wanted: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
@@ -290,7 +303,7 @@ class ConstantPotential(ModelInterface):
         systems = len(position)
         moving = position[:, self.free].requires_grad_(True)
         everything = position.index_copy(1, self.free, moving)
-        charge = self.charge_of(everything)[:, self.free]
+        charge = self.charge_of(everything)[:, self.free] / self.root
         energy, at_electrodes = self.electrolyte(everything, moving, charge)
         total = -charge.sum(1)
         held = self.solve(self.wanted - at_electrodes.detach(), total.detach())
@@ -305,11 +318,12 @@ class ConstantPotential(ModelInterface):
             forces[:, self.free] = -slope
         charges = torch.zeros(systems, self.number, dtype=self._dtype, device=self._device)
         charges[:, self.free], charges[:, self.held] = charge.detach(), held
+        charges *= self.root
         return {
             "energy": omega.detach(),
             "forces": forces.reshape(-1, 3),
             "charges": charges.reshape(-1),
-            "electrode_charge": self.sums(held),
+            "electrode_charge": self.root * self.sums(held),
         }
 
     def electrolyte(
@@ -318,28 +332,24 @@ class ConstantPotential(ModelInterface):
         """Return U0 (eV), (system,), and b (V), (system, electrode atom), with their graphs."""
         systems, size = len(everything), len(self.held)
         places = self.waves.places(moving)
-        energy = self.waves.energy(charge, places) + (self.own[self.free] * charge.square()).sum(1)
+        spread = self.waves.spread(charge, places)
+        energy = self.waves.energy(spread) + (self.own[self.free] * charge.square()).sum(1)
         energy = energy - self.field * (charge * moving[..., 2]).sum(1)
-        potential = self.waves.read(self.waves.field(charge, places), self.places)
-        one, other, shift = self.pairs.of(everything, self.box.expand(systems, -1, -1))
-        flat = everything.reshape(-1, 3)
-        apart = flat[other] + shift - flat[one]
-        distance = apart.norm(dim=1)
+        potential = self.waves.read(spread, self.places)
+        near = self.pairs.of(everything, self.box.expand(systems, -1, -1))
+        distance = near.distance(everything)
         interaction = ewald.kernel(distance, self.screening)
-        joint = self._joint(one, other)
-        wide = (joint > 0).nonzero()[:, 0]
-        if len(wide):
-            soft = ewald.softening(distance[wide], joint[wide])
-            interaction = interaction.index_add(0, wide, -soft)
+        if near.wide < len(distance):
+            wide = interaction[near.wide :] - near.softening(distance)
+            interaction = torch.cat([interaction[: near.wide], wide])
         interaction = torch.where(distance < self.cutoff, interaction, 0.0)
         loads = charge.new_zeros(systems, self.number).index_copy(1, self.free, charge).reshape(-1)
-        mixed = self.pairs.mixed
-        among = loads[one[:mixed]] * loads[other[:mixed]] * interaction[:mixed]
-        energy = energy.index_add(0, one[:mixed] // self.number, among)
-        onto = torch.zeros_like(loads).index_add(
-            0, other[mixed:], loads[one[mixed:]] * interaction[mixed:]
-        )
-        potential = potential + onto.reshape(systems, -1)[:, self.held]
+        mixed = near.mixed
+        loaded = loads.index_select(0, near.one) * interaction
+        among = loads.index_select(0, near.other[:mixed]) * loaded[:mixed]
+        energy = energy.index_add(0, near.system[:mixed], among)
+        onto = torch.zeros_like(loads).index_add(0, near.other[mixed:], loaded[mixed:])
+        potential = potential + onto.reshape(systems, -1).index_select(1, self.held)
         return energy, potential.reshape(systems, size)
 
     def sums(self, charge: torch.Tensor) -> torch.Tensor:
@@ -364,11 +374,7 @@ class ConstantPotential(ModelInterface):
         last, self._last = self._last, None
         found = self.sums(self.solve(wanted, torch.zeros_like(wanted[:, 0])))
         self._last = last
-        return found.T
-
-    def _joint(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        width = self.width
-        return (width[one % self.number].square() + width[other % self.number].square()).sqrt()
+        return self.relative_permittivity * found.T
 
     def _checked(self, state: SimState) -> torch.Tensor:
         """Return positions (system, atom, 3) of a state that is what the model was made for."""

@@ -136,26 +136,32 @@ class Waves:
         reach = int(self.second.max())
         steps = torch.arange(-reach, reach + 1, device=position.device)
         two = _turned(turns[..., 1, None] * steps)
-        plane = one[..., self.first] * two[..., self.second + reach]
+        plane = one.index_select(2, self.first) * two.index_select(2, self.second + reach)
         # a third vector along z, as in a slab, has phases of z alone
         up = (height @ self.inverse)[..., 2, None] * self.third
         return Places(plane, _turned(up), layer)
 
-    def field(self, charge: torch.Tensor, places: Places) -> torch.Tensor:
-        """Return W S of charges (e), (system, atom), at their places: (system, column, row)."""
-        return self.weight * _structure(charge, places)
+    def spread(self, charge: torch.Tensor, places: Places) -> torch.Tensor:
+        """Return S of charges (e), (system, atom), at their places: (system, column, row)."""
+        if places.layer is None:
+            loaded = charge[..., None] * places.plane
+        else:
+            systems = max(len(charge), len(places.plane))
+            loaded = places.plane.new_zeros(systems, places.height.shape[1], len(self.first))
+            loaded = loaded.index_add(1, places.layer, charge[..., None] * places.plane)
+        return loaded.transpose(1, 2) @ places.height.expand(len(loaded), -1, -1)
 
-    def energy(self, charge: torch.Tensor, places: Places) -> torch.Tensor:
+    def energy(self, spread: torch.Tensor) -> torch.Tensor:
         """Return the energy of the waves (eV), (system,)."""
-        factor = _structure(charge, places)
-        return 0.5 * (self.weight * (factor.real.square() + factor.imag.square())).sum((1, 2))
+        return 0.5 * (self.weight * (spread.real.square() + spread.imag.square())).sum((1, 2))
 
-    def read(self, field: torch.Tensor, places: Places) -> torch.Tensor:
-        """Return the potential (eV e-1) of a field at places, (system, atom)."""
-        rows = torch.einsum("slz,spz->slp", places.height.conj(), field)
+    def read(self, spread: torch.Tensor, places: Places) -> torch.Tensor:
+        """Return the potential (eV e-1) at places, (system, atom), of what was spread."""
+        field = (self.weight * spread).transpose(1, 2)
+        rows = places.height.conj().expand(len(field), -1, -1) @ field
         if places.layer is not None:
-            rows = rows[:, places.layer]
-        return (places.plane.conj() * rows).real.sum(2)
+            rows = rows.index_select(1, places.layer)
+        return torch.linalg.vecdot(places.plane, rows, dim=2).real
 
     def matrix(self, places: Places) -> torch.Tensor:
         """Return the potential (eV e-2) of a unit charge at each place at each other place.
@@ -179,17 +185,6 @@ def _turned(turns: torch.Tensor) -> torch.Tensor:
     """Return e^(2 pi i turns)."""
     angle = 2 * math.pi * turns
     return torch.complex(angle.cos(), angle.sin())
-
-
-def _structure(charge: torch.Tensor, places: Places) -> torch.Tensor:
-    if places.layer is None:
-        loaded = charge[..., None] * places.plane
-    else:
-        systems = max(len(charge), len(places.plane))
-        loaded = places.plane.new_zeros(systems, places.height.shape[1], places.plane.shape[2])
-        loaded = loaded.index_add(1, places.layer, charge[..., None] * places.plane)
-    height = places.height.expand(len(loaded), -1, -1)
-    return loaded.transpose(1, 2) @ height
 
 
 def waves(

@@ -63,13 +63,16 @@ def check(
     structure: Atoms,
     electrodes: Mapping[str, Electrode],
     charges: Charges,
+    *,
     potentials: Mapping[str, Sequence[float]],
     boundary: str,
     widths: Mapping[str, float],
+    relative_permittivity: float,
     cutoff: float,
     accuracy: float,
+    solver: str,
 ) -> None:
-    """List all faults of what a model is to be made of."""
+    """Raise ValueError with all faults of what a `ConstantPotential` is to be made of."""
     faults = []
     number = len(structure)
     symbols = structure.get_chemical_symbols()
@@ -83,6 +86,10 @@ def check(
         faults.append("an atom belongs to two electrodes")
     if boundary not in ("slab", "finite field", "periodic"):
         faults.append(f"boundary is {boundary!r}, expected 'slab', 'finite field' or 'periodic'")
+    if solver not in ("matrix", "conjugate gradients"):
+        faults.append(f"solver is {solver!r}, expected 'matrix' or 'conjugate gradients'")
+    if not relative_permittivity >= 1:
+        faults.append(f"relative_permittivity is {relative_permittivity}, expected 1 or more")
     if set(potentials) != set(electrodes):
         faults.append(
             f"potentials are given of {', '.join(sorted(potentials)) or 'nothing'}, but the "

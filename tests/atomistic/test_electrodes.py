@@ -154,6 +154,19 @@ def test_thomas_fermi_length_moves_the_plane_of_the_metal():
     assert found == pytest.approx(VACUUM * 100.0 / apart, rel=1e-9)
 
 
+def test_a_medium_weakens_charges_and_fills_the_capacitor():
+    atoms, left, right = plates(4, 2.5, ions=4)
+    inside = between(atoms, left, right, [2.0], relative_permittivity=4.0)
+    found = evaluate(inside, atoms)
+    # the same as half the charges at twice the voltage
+    other = between(atoms, left, right, [4.0], charges={"Na": 0.5, "Cl": -0.5})
+    same = evaluate(other, atoms)
+    assert found["energy"] == pytest.approx(same["energy"], rel=1e-12)
+    assert found["forces"] == pytest.approx(same["forces"], rel=1e-9, abs=1e-12)
+    assert found["charges"] == pytest.approx(2 * same["charges"], rel=1e-9)
+    assert torch.allclose(inside.empty_capacitance(), 4 * other.empty_capacitance())
+
+
 def test_an_ion_and_its_image():
     spacing, gap = 2.5, 20.0
     width = ideal(spacing)
@@ -403,6 +416,7 @@ def test_wrong_numbers_are_refused_all_at_once(cell):
     refused(cell, "felt beyond the cutoff", cutoff=2.0)
     refused(cell, "boundary is 'vacuum'", boundary="vacuum")
     refused(cell, "solver is 'gauss'", solver="gauss")
+    refused(cell, "relative_permittivity is 0", relative_permittivity=0)
     refused(
         cell,
         "belongs to two electrodes",

@@ -222,17 +222,17 @@ def test_pairs_are_searched_seldom_and_never_missed():
     cell = torch.tensor(SKEW)[None].repeat(2, 1, 1)
     position = torch.rand(2, 30, 3, generator=generator, dtype=torch.float64) @ cell
     still = torch.arange(30) < 10
-    kept = Pairs(5.0, skin=1.0, still=still)
+    width = still.to(torch.float64)
+    kept = Pairs(5.0, skin=1.0, width=width, still=still)
     for _ in range(40):
         position = position + 0.03 * torch.randn(2, 30, 3, generator=generator)
         found = []
-        for pairs in (kept, Pairs(5.0, skin=0.0, still=still)):
-            one, other, shift = pairs.of(position, cell)
-            flat = position.reshape(-1, 3)
-            distance = (flat[other] + shift - flat[one]).norm(dim=1)
+        for pairs in (kept, Pairs(5.0, skin=0.0, width=width, still=still)):
+            near = pairs.of(position, cell)
+            one, other, distance = near.one, near.other, near.distance(position)
             found.append(distance[distance < 5.0].sort().values)
             assert not (still.repeat(2)[one] & still.repeat(2)[other]).any()
-            assert still.repeat(2)[other[pairs.mixed :]].all()
+            assert still.repeat(2)[other[near.mixed :]].all()
             assert not still.repeat(2)[one].any()
         assert torch.allclose(*found)
     assert 1 < kept.searches < 30
