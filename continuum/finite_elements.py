@@ -7,10 +7,11 @@ nothing else in the package imports them.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import shutil
+import sys
 import sysconfig
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,19 @@ from continuum.outcome import SolverError
 
 OLDEST_DOLFINX = (0, 11)
 
-# where numba is installed, dolfinx makes the BLAS that came with PETSc everybody's: a torch
-# loaded later would take its batched products from there, and crash
-if importlib.util.find_spec("numba") is not None:
-    with contextlib.suppress(ImportError):
-        import torch  # noqa: F401
+
+@contextlib.contextmanager
+def _without(package: str) -> Iterator[None]:
+    """Hide a package from what is imported meanwhile."""
+    kept = sys.modules.get(package)
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+        if kept is not None:
+            sys.modules[package] = kept
+
 
 try:
     # isort: off
@@ -31,7 +40,11 @@ try:
 
     # isort: on
     import basix.ufl
-    import dolfinx.fem.petsc
+
+    # to serve numba, dolfinx makes the libraries that came with PETSc everybody's: a torch loaded
+    # later would take its batched products from their BLAS and crash, an h5py their HDF5
+    with _without("numba"):
+        import dolfinx.fem.petsc
     import dolfinx.mesh
     import petsc4py.PETSc
     import ufl as _ufl

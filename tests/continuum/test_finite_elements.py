@@ -60,10 +60,12 @@ def test_old_and_complex_builds_are_refused_together():
         require("0.9.0", np.complex128)
 
 
-def test_torch_multiplies_batches_after_dolfinx_was_loaded():
-    # torch took them from PETSc's BLAS, where numba had made that global, and crashed
+def test_torch_and_h5py_keep_their_own_libraries_after_dolfinx_was_loaded():
+    # with numba there, torch crashed in PETSc's BLAS and h5py found PETSc's HDF5
     code = (
-        "import continuum.finite_elements, torch\n"
+        "import continuum.finite_elements, sys\n"
+        "assert sys.modules.get('numba', 'away') is not None\n"
+        "import h5py, torch\n"
         "a = torch.rand(8, 50, 60, dtype=torch.float64)\n"
         "b = torch.rand(8, 60, 70, dtype=torch.float64)\n"
         "assert torch.allclose(a @ b, torch.stack([x @ y for x, y in zip(a, b)]))"
