@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 import torch_sim as ts
 import xarray as xr
 from ase import Atoms
+from ase.constraints import FixAtoms as FixedAtoms
 from ase.data import chemical_symbols
 from ase.units import GPa
+from torch_sim.constraints import FixAtoms
 from torch_sim.integrators.md import MDState
 from torch_sim.integrators.npt import (
     NPTCRescaleState,
     npt_crescale_init,
     npt_crescale_isotropic_step,
 )
-from torch_sim.integrators.nvt import NVTVRescaleState, nvt_vrescale_init, nvt_vrescale_step
+from torch_sim.integrators.nvt import (
+    NVTVRescaleState,
+    nvt_langevin_step,
+    nvt_vrescale_init,
+    nvt_vrescale_step,
+)
 from torch_sim.state import SimState
 from torch_sim.units import MetalUnits
 
@@ -209,15 +217,18 @@ def sample(
     observe_interval: float = 10.0,
     checkpoint: str | Path | None = None,
     checkpoint_interval: float = 10.0,
+    friction: float | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> xr.Dataset:
     """Run NVT dynamics of all temperatures and replicas in one batch.
 
     Velocity Verlet with the stochastic velocity-rescaling thermostat, whose disturbance of the
-    dynamics is one global factor a step; positions are never wrapped, and the centre of mass is
-    held at rest. Observers see frames while the run lasts, so a long run needs few frames of its
-    own: give `schedule` a wide interval and read transport from the observers.
+    dynamics is one global factor a step, or Langevin dynamics where ions seldom meet and what
+    they would meet is left out; positions are never wrapped, and the centre of mass is held at
+    rest unless atoms are held fixed (ase.constraints.FixAtoms). Observers see frames while the
+    run lasts, so a long run needs few frames of its own: give `schedule` a wide interval and read
+    transport from the observers.
 
     Parameters
     ----------
@@ -229,9 +240,9 @@ def sample(
         Temperature of each condition (K).
     schedule : Schedule
         Lengths of the run.
-    observers : sequence of Displacements or Currents
-        What `correlators.start` or `currents.start` made for this batch, condition by condition;
-        changed in place.
+    observers : sequence of Displacements, Currents or Layers
+        What `start` of `correlators`, `currents` or `layers` made for this batch, condition by
+        condition; changed in place.
     observe_interval : float
         Time between the frames that observers see (fs); rounded to whole steps.
     checkpoint : path, optional
@@ -239,6 +250,8 @@ def sample(
         its observers had seen, to the bit.
     checkpoint_interval : float
         Time between saves (ps).
+    friction : float, optional
+        Friction (ps-1) of Langevin dynamics; velocity rescaling if not given.
     seed : int
         Seed of velocities and thermostat.
     progress : callable, optional
@@ -283,6 +296,10 @@ def sample(
     position = np.zeros((len(batch), schedule.frames, atoms_each, 3), np.float32)
 
     def step(state: NVTVRescaleState) -> NVTVRescaleState:
+        if friction is not None:
+            drag = friction / (1e3 * _time(1.0))
+            moved = nvt_langevin_step(state, potential.model, dt=step_length, kT=kT, gamma=drag)
+            return cast("NVTVRescaleState", moved)
         return nvt_vrescale_step(
             potential.model, state, dt=step_length, kT=kT, tau=_time(THERMOSTAT_TIME)
         )
@@ -298,12 +315,17 @@ def sample(
         every=max(1, round(checkpoint_interval * 1000 / schedule.timestep)),
         frame_stride=schedule.stride,
         position=position,
-        run=fingerprint(batch, temperatures, schedule, observe_interval, seed, potential.name),
+        run=fingerprint(batch, temperatures, schedule, observe_interval, seed, potential.name)
+        if friction is None
+        else fingerprint(
+            batch, temperatures, schedule, observe_interval, seed, potential.name, friction
+        ),
     )
     _run(start, step, schedule, potential, kT, keep, progress, "sampling", watched)
-    masses = np.stack([atoms.get_masses() for atoms in batch])
-    centre = np.einsum("sa,sfax->sfx", masses / masses.sum(1, keepdims=True), position)
-    position -= (centre - centre[:, :1])[:, :, None]
+    if not state.constraints:
+        masses = np.stack([atoms.get_masses() for atoms in batch])
+        centre = np.einsum("sa,sfax->sfx", masses / masses.sum(1, keepdims=True), position)
+        position -= (centre - centre[:, :1])[:, :, None]
     shape = (len(temperatures), replicas)
     cells = np.stack([atoms.cell.array for atoms in batch]).reshape(*shape, 3, 3)
     times = np.arange(schedule.frames) * schedule.stride * schedule.timestep
@@ -345,10 +367,34 @@ def _initial_state(
     kT = torch.as_tensor(np.repeat(temperatures, replicas), dtype=model.dtype, device=model.device)
     kT = kT * float(MetalUnits.temperature)
     state.rng = seed
+    fixed = _fixed(batch)
+    if len(fixed):
+        state.constraints = FixAtoms(atom_idx=torch.as_tensor(fixed, device=model.device))
     momenta = np.concatenate([atoms.get_momenta() for atoms in batch])
     if momenta.any():
         state.momenta = torch.as_tensor(momenta, dtype=model.dtype, device=model.device)
     return state, kT
+
+
+def _fixed(batch: Sequence[Atoms]) -> np.ndarray:
+    """Return the atoms of a batch that their structures hold fixed, counted through the batch.
+
+    Raises
+    ------
+    ValueError
+        If a structure is constrained in another way.
+    """
+    found, begin = [np.zeros(0, int)], 0
+    for atoms in batch:
+        for constraint in atoms.constraints:
+            if not isinstance(constraint, FixedAtoms):
+                raise ValueError(
+                    f"A structure has the constraint {type(constraint).__name__}; dynamics here "
+                    "only knows ase.constraints.FixAtoms."
+                )
+            found.append(np.asarray(constraint.get_indices()) + begin)
+        begin += len(atoms)
+    return np.unique(np.concatenate(found))
 
 
 def _run[State: MDState](

@@ -9,6 +9,9 @@ from torch_sim.neighbors import torch_nl_linked_cell
 
 from atomistic.electrostatics import ewald
 
+DENSE = 60_000_000  # distances up to which all are looked at rather than sorted into cells
+AT_ONCE = 2_000_000  # distances in one array
+
 
 @dataclass(frozen=True)
 class Near:
@@ -104,30 +107,19 @@ class Pairs:
         return self._found
 
     def _search(self, position: torch.Tensor, cell: torch.Tensor) -> Near:
-        systems, atoms, _ = position.shape
-        number = torch.arange(systems, device=position.device)
-        (one, other), system, images = torch_nl_linked_cell(
-            position.reshape(-1, 3),
-            cell,
-            torch.ones(systems, 3, dtype=torch.bool, device=position.device),
-            self.cutoff + self.skin,
-            number.repeat_interleave(atoms),
-        )
+        heights = 1.0 / torch.linalg.inv(cell).norm(dim=1)
+        one_image = float(heights.min()) >= 2 * (self.cutoff + self.skin)
+        small = position.shape[1] ** 2 * len(position) <= DENSE
+        find = self._nearest_images if one_image and small else self._all_images
+        one, other, system, images = find(position, cell)
+        systems = len(position)
         still, width = self.still.repeat(systems), self.width.repeat(systems)
-        # of a pair's two directions the one to the later atom, or of itself to a later image
-        later = (images[:, 0] > 0) | (
-            (images[:, 0] == 0) & ((images[:, 1] > 0) | ((images[:, 1] == 0) & (images[:, 2] > 0)))
-        )
-        mixed = still[one] ^ still[other]
-        wanted = torch.where(mixed, still[other], (one < other) | ((one == other) & later))
-        kept = (wanted & ~(still[one] & still[other])).nonzero()[:, 0]
-        one, other, system, images = one[kept], other[kept], system[kept], images[kept]
+        mixed = still[other]
         joint = (width[one].square() + width[other].square()).sqrt()
-        rank = (joint > 0).to(torch.int8) + mixed[kept].to(torch.int8)
+        rank = (joint > 0).to(torch.int8) + mixed.to(torch.int8)
         order = torch.argsort(rank, stable=True)
         wide, among = int((rank == 0).sum()), int((rank < 2).sum())
-        images = images[order].to(cell.dtype)
-        system = system[order]
+        images, system = images[order].to(cell.dtype), system[order]
         return Near(
             one=one[order],
             other=other[order],
@@ -138,3 +130,48 @@ class Pairs:
             wide=wide,
             mixed=among,
         )
+
+    def _nearest_images(
+        self, position: torch.Tensor, cell: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Find pairs among all, where no pair is near in two images."""
+        systems, atoms, _ = position.shape
+        moving = (~self.still).nonzero()[:, 0]
+        fraction = position @ torch.linalg.inv(cell)
+        number = torch.arange(atoms, device=position.device)
+        once = self.still[None] | (number[None] > moving[:, None])
+        found = []
+        step = max(1, AT_ONCE // max(1, len(moving) * atoms))
+        for first in range(0, systems, step):
+            part = fraction[first : first + step]
+            apart = part[:, None, :] - part[:, moving][:, :, None]
+            turns = apart.round()
+            square = ((apart - turns) @ cell[first : first + step, None]).square().sum(3)
+            near = ((square < (self.cutoff + self.skin) ** 2) & once).nonzero()
+            system, one, other = near[:, 0] + first, moving[near[:, 1]], near[:, 2]
+            images = -turns[near[:, 0], near[:, 1], near[:, 2]]
+            found.append((system * atoms + one, system * atoms + other, system, images))
+        one, other, system, images = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return one, other, system, images
+
+    def _all_images(
+        self, position: torch.Tensor, cell: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Find pairs by linked cells, in as many images as are near."""
+        systems, atoms, _ = position.shape
+        number = torch.arange(systems, device=position.device)
+        (one, other), system, images = torch_nl_linked_cell(
+            position.reshape(-1, 3),
+            cell,
+            torch.ones(systems, 3, dtype=torch.bool, device=position.device),
+            self.cutoff + self.skin,
+            number.repeat_interleave(atoms),
+        )
+        still = self.still.repeat(systems)
+        # of a pair's two directions the one to the later atom, or of itself to a later image
+        later = (images[:, 0] > 0) | (
+            (images[:, 0] == 0) & ((images[:, 1] > 0) | ((images[:, 1] == 0) & (images[:, 2] > 0)))
+        )
+        once = torch.where(still[other], ~still[one], (one < other) | ((one == other) & later))
+        kept = (once & ~still[one]).nonzero()[:, 0]
+        return one[kept], other[kept], system[kept], images[kept]

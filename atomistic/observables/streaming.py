@@ -14,19 +14,20 @@ from torch_sim.integrators.md import MDState
 from torch_sim.models.interface import ModelInterface
 from torch_sim.units import MetalUnits
 
-from atomistic.observables import correlators, currents
+from atomistic.observables import correlators, currents, layers
+from atomistic.observables.checkpoints import plain
 from atomistic.observables.correlators import Displacements
 from atomistic.observables.currents import Currents
+from atomistic.observables.layers import Layers
 
-Observer = Displacements | Currents
-KINDS = {"displacements": correlators, "currents": currents}
+Observer = Displacements | Currents | Layers
 
 
 def check(observers: Sequence[Observer], symbols: Sequence[str], systems: int) -> None:
     """Raise ValueError if an observer was started for other atoms or another number of systems."""
     faults = []
     for index, observer in enumerate(observers):
-        held = len(observer.position if isinstance(observer, Displacements) else observer.volume)
+        held = len(_by_system(observer))
         if observer.symbols != tuple(symbols):
             faults.append(f"observer {index} was started for other atoms, or in another order")
         if held != systems:
@@ -35,28 +36,44 @@ def check(observers: Sequence[Observer], symbols: Sequence[str], systems: int) -
         raise ValueError("observers: " + "; ".join(faults) + ".")
 
 
-def watch(observer: Observer, state: MDState, stress: torch.Tensor | None) -> None:
+def _by_system(observer: Observer) -> torch.Tensor:
+    """Return something of an observer that has one entry for each system."""
+    if isinstance(observer, Displacements):
+        return observer.position
+    return observer.volume if isinstance(observer, Currents) else observer.filling
+
+
+def watch(observer: Observer, state: MDState, given: Mapping[str, torch.Tensor]) -> None:
     """Show a frame of the dynamics to an observer.
 
     Parameters
     ----------
-    observer : Displacements or Currents
+    observer : Displacements, Currents or Layers
         It is changed in place.
     state : torch_sim MDState
         Positions (Å), momenta and cells.
-    stress : torch.Tensor or None
-        What the model gave for this frame (eV Å-3), (system, 3, 3); only currents ask for it.
+    given : mapping of str to torch.Tensor
+        What the model gave for this frame; currents ask for its ``stress`` (eV Å-3), (system, 3,
+        3), and layers for its ``charges`` (e), (atom,), and ``electrode_charge`` (e).
 
     Raises
     ------
     ValueError
-        If currents are watched and the model gives no stress.
+        If the model does not give what an observer asks for.
     """
     cell = state.row_vector_cell
     systems = len(cell)
     if isinstance(observer, Displacements):
         correlators.push(observer, state.positions.reshape(systems, -1, 3), cell)
         return
+    if isinstance(observer, Layers):
+        if "electrode_charge" not in given:
+            raise ValueError("observers: layers need charges, which this potential does not give.")
+        charge = given["charges"].reshape(systems, -1)
+        position = state.positions.reshape(systems, -1, 3)
+        layers.push(observer, position, charge, given["electrode_charge"])
+        return
+    stress = given.get("stress")
     if stress is None:
         raise ValueError("observers: currents need a stress, which this potential does not give.")
     velocity = (state.momenta / state.masses[:, None]).reshape(systems, -1, 3)
@@ -68,12 +85,7 @@ def watch(observer: Observer, state: MDState, stress: torch.Tensor | None) -> No
 
 def checkpoint(observers: Sequence[Observer]) -> list[dict[str, object]]:
     """Return all observers as values that ``torch.save`` can write."""
-    return [
-        {"kind": "displacements", **correlators.checkpoint(one)}
-        if isinstance(one, Displacements)
-        else {"kind": "currents", **currents.checkpoint(one)}
-        for one in observers
-    ]
+    return [{"kind": type(one).__name__.lower(), **plain(one)} for one in observers]
 
 
 def take_up(observers: Sequence[Observer], saved: Sequence[Mapping[str, object]]) -> None:
@@ -84,18 +96,16 @@ def take_up(observers: Sequence[Observer], saved: Sequence[Mapping[str, object]]
     ValueError
         If the observers are not of the kinds that were saved.
     """
-    given = ["displacements" if isinstance(one, Displacements) else "currents" for one in observers]
+    given = [type(one).__name__.lower() for one in observers]
     if given != [one["kind"] for one in saved]:
         raise ValueError(
             f"observers: the checkpoint holds {[one['kind'] for one in saved]}, but the run was "
             f"given {given}; give the same observers in the same order."
         )
-    for observer, values in zip(observers, saved, strict=True):
+    revive = {"displacements": correlators.restart, "currents": currents.restart}
+    for observer, kind, values in zip(observers, given, saved, strict=True):
         rest = {name: value for name, value in values.items() if name != "kind"}
-        if isinstance(observer, Displacements):
-            again: Observer = correlators.restart(rest, device=observer.position.device)
-        else:
-            again = currents.restart(rest, device=observer.volume.device)
+        again = revive.get(kind, layers.restart)(rest, device=_by_system(observer).device)
         vars(observer).update(vars(again))
 
 
@@ -114,7 +124,7 @@ class Watched:
 
     Parameters
     ----------
-    observers : sequence of Displacements or Currents
+    observers : sequence of Displacements, Currents or Layers
         What watches.
     stride : int
         Steps between the frames that they see.
@@ -146,12 +156,12 @@ class Watched:
         ValueError
             If the file is of another run or of other observers.
         """
-        self._stress: dict[str, torch.Tensor] = {}
-        self._hook = model.register_forward_hook(
-            lambda _, given, out: (
-                self._stress.update(stress=out["stress"]) if "stress" in out else None
-            )
-        )
+        self._given: dict[str, torch.Tensor] = {}
+
+        def keep(_: object, given: object, out: dict[str, torch.Tensor]) -> None:
+            self._given = out
+
+        self._hook = model.register_forward_hook(keep)
         if self.file is None or not self.file.exists():
             return 0
         saved = torch.load(self.file, weights_only=False)
@@ -171,7 +181,7 @@ class Watched:
         """Show the frame to the observers and save, each if its turn has come."""
         if since > 0 and since % self.stride == 0:
             for observer in self.observers:
-                watch(observer, state, self._stress.get("stress"))
+                watch(observer, state, self._given)
         if self.file is not None and done % self.every == 0:
             names = ("positions", "momenta", "forces", "energy", "cell")
             whole = {

@@ -217,9 +217,10 @@ def test_charges_that_follow_positions_push_as_well():
     assert found["forces"][4, 2] == pytest.approx(-slope, abs=1e-6)
 
 
-def test_pairs_are_searched_seldom_and_never_missed():
+@pytest.mark.parametrize("size", [1.0, 1.7])  # several images of a pair are near, or one is
+def test_pairs_are_searched_seldom_and_never_missed(size):
     generator = torch.Generator().manual_seed(3)
-    cell = torch.tensor(SKEW)[None].repeat(2, 1, 1)
+    cell = torch.tensor(SKEW * size)[None].repeat(2, 1, 1)
     position = torch.rand(2, 30, 3, generator=generator, dtype=torch.float64) @ cell
     still = torch.arange(30) < 10
     width = still.to(torch.float64)
@@ -227,7 +228,9 @@ def test_pairs_are_searched_seldom_and_never_missed():
     for _ in range(40):
         position = position + 0.03 * torch.randn(2, 30, 3, generator=generator)
         found = []
-        for pairs in (kept, Pairs(5.0, skin=0.0, width=width, still=still)):
+        fresh = Pairs(5.0, skin=0.0, width=width, still=still)
+        fresh._nearest_images = fresh._all_images
+        for pairs in (kept, fresh):
             near = pairs.of(position, cell)
             one, other, distance = near.one, near.other, near.distance(position)
             found.append(distance[distance < 5.0].sort().values)

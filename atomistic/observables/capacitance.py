@@ -1,0 +1,332 @@
+r"""Differential capacitance of electrodes, from fluctuations of their charge and from its slope.
+
+.. math::
+    C_\mathrm{cell} = \frac{C_\mathrm{empty}}{A} + \frac{\langle Q^2\rangle - \langle Q\rangle^2}
+        {A\,k_B T}, \qquad C = C_\mathrm{cell} \frac{dU}{d\Psi} \quad\text{or}\quad
+    C = \frac{d\sigma}{d\Psi}
+
+The cell's voltage U and the potential :math:`\Psi` of one electrode against the bulk belong to each
+other by a smooth curve, which turns the cell's capacitance into that of the electrode. Slopes are
+those of the polynomial of lowest degree that goes through all points within their errors.
+
+References
+----------
+Limmer, Merlet, Salanne, Chandler, Madden, van Roij, Rotenberg, Phys. Rev. Lett. 111, 106102
+(2013), https://doi.org/10.1103/PhysRevLett.111.106102
+
+Rubin, The Bayesian bootstrap, Ann. Statist. 9, 130 (1981), https://doi.org/10.1214/aos/1176345338
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from scipy import constants, stats
+from torch_sim.models.interface import ModelInterface
+
+from atomistic.electrostatics.electrodes import ConstantPotential
+from atomistic.observables.interface import SURFACE, Line, Seen, by_voltage, voltage_of
+from atomistic.observables.layers import Layers, electrodes_of
+from atomistic.observables.scatter import standard_error
+
+UNLIKELY = 0.05  # chance below which a polynomial is said to miss its points
+HIGHEST = 6  # degree of a polynomial
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Block means at each voltage: lists of arrays over blocks, in order of voltage."""
+
+    voltage: np.ndarray  # V
+    charge: list[np.ndarray]  # e
+    square: list[np.ndarray]  # e2
+    potential: list[np.ndarray]  # V, against the bulk
+    empty: float  # e V-1
+    area: float  # Å2
+
+
+def capacitance(
+    state: Layers,
+    model: ModelInterface,
+    *,
+    electrode: str,
+    temperature: float,
+    method: Literal["slope", "fluctuation"] = "slope",
+    alike: bool = False,
+    bulk: tuple[float, float] | None = None,
+    draws: int = 400,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Return the CAPACITANCE of one electrode against the bulk, at each voltage that was run.
+
+    Parameters
+    ----------
+    state : Layers
+        What watched the run.
+    model : torch_sim ModelInterface
+        What drove it, with two electrodes.
+    electrode : str
+        Which electrode.
+    temperature : float
+        Temperature (K).
+    method : str
+        "slope" of the charge, or "fluctuation".
+    alike : bool
+        Both electrodes are of one kind and stand alike: the other one tells of the opposite
+        voltages.
+    bulk : (float, float), optional
+        Distances from the electrode (m) between which the potential is zero on average; the
+        middle fifth between the electrodes if not given.
+    draws : int
+        Draws of the posterior, by the Bayesian bootstrap of blocks.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    xarray.Dataset
+        A CAPACITANCE with draws. Beside it, at each potential, ``cell_voltage`` (V),
+        ``cell_capacitance`` (F m-2) by the same method, with ``_std``, and ``potential_std`` (V).
+
+    Raises
+    ------
+    ValueError
+        If too little was seen, or the voltages are too few: two for a slope of the cell, three
+        potentials for an electrode.
+    """
+    if method not in ("slope", "fluctuation"):
+        raise ValueError(f"capacitance: method is {method!r}; expected 'slope' or 'fluctuation'.")
+    cell = electrodes_of(model)
+    if len(cell.electrodes) != 2:
+        raise ValueError(
+            f"capacitance: there are {len(cell.electrodes)} electrodes; the capacitance of one "
+            "against the bulk is read from a cell of two."
+        )
+    points = _points(state, cell, electrode, alike, bulk)
+    if len(points.voltage) < 2:
+        raise ValueError(
+            "capacitance: one voltage was run; run two or more (with alike=True a voltage counts "
+            "for its opposite)."
+        )
+    thermal = constants.k * temperature / constants.e  # eV
+    rng = np.random.default_rng([seed, 8])
+    found = [_estimate(points, thermal, method, None)]
+    found += [_estimate(points, thermal, method, rng) for _ in range(draws)]
+    rows = {name: np.stack([one[name] for one in found]) for name in found[0]}
+    potential = rows["potential"][0]
+    order = np.argsort(potential)
+    unit = SURFACE
+    columns = {
+        "differential_capacitance": (rows["capacitance"] * unit, "F m-2"),
+        "surface_charge": (rows["charge"] * unit, "C m-2"),
+        "cell_capacitance": (rows["cell"] * unit, "F m-2"),
+    }
+    errors = [standard_error(one) * unit / points.area for one in points.charge]
+    variables: dict[str, tuple[object, ...]] = {}
+    for name, (values, label) in columns.items():
+        spread = np.asarray(errors) if name == "surface_charge" else values[1:].std(0, ddof=1)
+        spread = np.where(spread > 0, spread, np.nan)
+        variables[name] = ("potential", values[0][order], {"units": label})
+        variables[f"{name}_std"] = ("potential", spread[order], {"units": label})
+        variables[f"{name}_draw"] = (
+            ("potential", "draw"),
+            values[1:, order].T,
+            {"units": label},
+        )
+    scatter = rows["potential"][1:].std(0, ddof=1)[order]
+    zero = rows["zero"].ravel()
+    known = zero[1:][np.isfinite(zero[1:])]
+    if np.isfinite(zero[0]) and len(known) > draws // 2:
+        variables["potential_of_zero_charge"] = ((), zero[0], {"units": "V"})
+        spread = known.std(ddof=1)
+        variables["potential_of_zero_charge_std"] = (
+            (),
+            spread if spread > 0 else np.nan,
+            {"units": "V"},
+        )
+    return xr.Dataset(
+        {
+            **variables,
+            "cell_voltage": ("potential", points.voltage[order], {"units": "V"}),
+            "potential_std": (
+                "potential",
+                np.where(scatter > 0, scatter, np.nan),
+                {"units": "V"},
+            ),
+        },
+        coords={"potential": ("potential", potential[order], {"units": "V"})},
+        attrs={
+            "reference": "bulk",
+            "method": f"{method} of the charge at constant potential",
+            "electrode": electrode,
+        },
+    )
+
+
+def _points(
+    state: Layers,
+    cell: ConstantPotential,
+    electrode: str,
+    alike: bool,
+    bulk: tuple[float, float] | None,
+) -> _Points:
+    """Gather charge and potential of an electrode, and of the other where they are alike."""
+    groups = by_voltage(state, cell)
+    names = list(cell.electrodes)
+    chosen = [electrode] + [name for name in names if alike and name != electrode]
+    rows: dict[float, list[tuple[Line, Seen]]] = {}
+    for name in chosen:
+        line = Line(state, cell, name)
+        for seen in groups:
+            at = round(voltage_of(seen, line.index), 9)
+            # without a voltage the two electrodes' charges are one number and its negative
+            if at == 0.0 and rows.get(at):
+                continue
+            rows.setdefault(at, []).append((line, seen))
+    voltage = np.array(sorted(rows))
+    charge, square, potential = [], [], []
+    for at in voltage.tolist():
+        charge.append(np.concatenate([s.electrode[:, one.index] for one, s in rows[at]]))
+        square.append(np.concatenate([s.product[:, one.index, one.index] for one, s in rows[at]]))
+        parts = []
+        for line, seen in rows[at]:
+            rest = line.potential(seen)[:, line.bulk(bulk)].mean(1)
+            parts.append(seen.voltage[line.index] - rest)
+        potential.append(np.concatenate(parts))
+    line = Line(state, cell, electrode)
+    empty = float(cell.empty_capacitance()[line.index, line.index])
+    return _Points(voltage, charge, square, potential, empty, line.area)
+
+
+def _estimate(
+    points: _Points, thermal: float, method: str, rng: np.random.Generator | None
+) -> dict[str, np.ndarray]:
+    """Charge (e Å-2), capacitances (e V-1 Å-2) and potentials (V) of weighted blocks."""
+    weights = [
+        np.full(len(one), 1 / len(one)) if rng is None else rng.dirichlet(np.ones(len(one)))
+        for one in points.charge
+    ]
+
+    def mean(values: list[np.ndarray]) -> np.ndarray:
+        return np.array([weight @ one for weight, one in zip(weights, values, strict=True)])
+
+    charge, square, potential = mean(points.charge), mean(points.square), mean(points.potential)
+    error = np.array([standard_error(one) for one in points.charge])
+    apart = np.array([standard_error(one) for one in points.potential])
+    against = _slopes(points.voltage, potential, apart)
+    if method == "fluctuation":
+        # blocks scatter about a mean that is itself of them: an unbiased variance
+        bias = error**2
+        cell = (points.empty + (square - charge**2 + bias) / thermal) / points.area
+        own = cell / against
+    else:
+        cell = _slopes(points.voltage, charge, error) / points.area
+        own = cell / against
+    return {
+        "charge": charge / points.area,
+        "potential": potential,
+        "cell": cell,
+        "capacitance": own,
+        "zero": np.array([_zero(points.voltage, charge, error, potential, apart)]),
+    }
+
+
+def _fit(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> np.polynomial.Polynomial:
+    """Return the polynomial of lowest degree that misses no more than errors allow."""
+    usable = np.where(error > 0, error, np.nan)
+    usable = np.where(np.isfinite(usable), usable, np.nanmedian(usable))
+    if not np.isfinite(usable).all():
+        usable = np.full(len(x), max(1e-12, 1e-6 * np.abs(y).max()))
+    weight = 1 / usable
+    most = min(len(x) - 1, HIGHEST)
+    for degree in range(1, most + 1):
+        found = np.polynomial.Polynomial.fit(x, y, degree, w=weight)
+        excess = float((((found(x) - y) * weight) ** 2).sum())
+        left = len(x) - degree - 1
+        if left == 0 or stats.chi2.sf(excess, left) > UNLIKELY:
+            break
+    return found
+
+
+def _slopes(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> np.ndarray:
+    return np.asarray(_fit(x, y, error).deriv()(x))
+
+
+def _zero(
+    voltage: np.ndarray,
+    charge: np.ndarray,
+    error: np.ndarray,
+    potential: np.ndarray,
+    apart: np.ndarray,
+) -> float:
+    """Potential (V) against the bulk at which an electrode carries no charge; nan if not between.
+
+    The voltage without charge comes first, then the potential that belongs to it.
+    """
+    if not charge.min() < 0 < charge.max():
+        return float(np.interp(0.0, voltage, potential)) if np.any(charge == 0) else np.nan
+    roots = (_fit(voltage, charge, error)).roots()
+    real = roots[np.abs(roots.imag) < 1e-9].real
+    real = real[(real >= voltage.min()) & (real <= voltage.max())]
+    if not len(real):
+        return np.nan
+    at = real[np.abs(real - np.interp(0.0, np.sort(charge), voltage)).argmin()]
+    return float(_fit(voltage, potential, apart)(at))
+
+
+def committee(members: Sequence[xr.Dataset]) -> xr.Dataset:
+    r"""Return the mean of what several potentials gave, its error split by where it comes from.
+
+    .. math:: s^2 = \underbrace{\tfrac1n \overline{s_i^2}}_\mathrm{sampling}
+              + \underbrace{\max\left(0, s_x^2 - \overline{s_i^2}\right)}_\mathrm{model}
+
+    where :math:`s_x^2` is the variance among the n potentials and :math:`s_i` the sampling error of
+    each. The model's part does not shrink with more potentials: it is how far off one of them is.
+
+    Parameters
+    ----------
+    members : sequence of xarray.Dataset
+        One PROFILE or CAPACITANCE for each potential, two or more, on the same grid. Their
+        electrodes' potentials may differ; the mean is then taken at the mean potential.
+
+    Returns
+    -------
+    xarray.Dataset
+        Their variables without draws, ``_std`` in all, and ``_sampling_std`` and ``_model_std`` in
+        parts (nan where a part is nought or unknown).
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two, or their grids differ.
+    """
+    if len(members) < 2:
+        raise ValueError(f"committee: {len(members)} member(s) were given; give two or more.")
+    first = members[0]
+    if any(dict(one.sizes) != dict(first.sizes) for one in members):
+        raise ValueError("committee: the members lie on grids of different sizes.")
+    out = first.drop_vars([name for name in first.data_vars if str(name).endswith("_draw")])
+    for axis in out.coords:
+        if np.issubdtype(out[axis].dtype, np.floating):
+            mean = np.mean([one[axis].values for one in members], axis=0)
+            out = out.assign_coords({axis: (out[axis].dims, mean, out[axis].attrs)})
+    for name in [name for name in out.data_vars if f"{name}_std" in out]:
+        value = np.stack([one[name].values for one in members])
+        error = np.stack([one[f"{name}_std"].values for one in members])
+        sampling = (error**2).mean(0)
+        model = np.maximum(0.0, value.var(0, ddof=1) - sampling)
+        dims, attrs = out[name].dims, out[name].attrs
+        out[name] = (dims, value.mean(0), attrs)
+        for label, square in (
+            ("std", sampling / len(members) + model),
+            ("sampling_std", sampling / len(members)),
+            ("model_std", model),
+        ):
+            root = np.sqrt(square)
+            out[f"{name}_{label}"] = (dims, np.where(root > 0, root, np.nan), attrs)
+    out.attrs["committee"] = len(members)
+    return out
