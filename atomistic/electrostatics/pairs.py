@@ -143,13 +143,22 @@ class Pairs:
         found = []
         step = max(1, AT_ONCE // max(1, len(moving) * atoms))
         for first in range(0, systems, step):
-            part = fraction[first : first + step]
-            apart = part[:, None, :] - part[:, moving][:, :, None]
-            turns = apart.round()
-            square = ((apart - turns) @ cell[first : first + step, None]).square().sum(3)
+            axes = fraction[first : first + step].transpose(1, 2).contiguous()
+            part = cell[first : first + step]
+            square = torch.zeros_like(axes[:, 0, moving, None] - axes[:, 0, None])
+            turned = []
+            for axis in range(3):
+                apart = axes[:, axis, None] - axes[:, axis, moving, None]
+                turned.append(apart.sub_(apart.round()))
+            for component in range(3):
+                length = torch.zeros_like(square)
+                for axis in range(3):
+                    if bool(part[:, axis, component].any()):
+                        length.addcmul_(turned[axis], part[:, axis, component, None, None])
+                square.addcmul_(length, length)
             near = ((square < (self.cutoff + self.skin) ** 2) & once).nonzero()
             system, one, other = near[:, 0] + first, moving[near[:, 1]], near[:, 2]
-            images = -turns[near[:, 0], near[:, 1], near[:, 2]]
+            images = -(fraction[system, other] - fraction[system, one]).round()
             found.append((system * atoms + one, system * atoms + other, system, images))
         one, other, system, images = (torch.cat(parts) for parts in zip(*found, strict=True))
         return one, other, system, images

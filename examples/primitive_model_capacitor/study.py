@@ -16,6 +16,7 @@ https://doi.org/10.1039/C9CP06285H (fluctuations).
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ UNIT = BJERRUM / 0.7  # Å; the Debye length is ten of it
 WIDTH, GAP, SITES = 40 * UNIT, 80 * UNIT, 12
 CLOSEST, SOFT = 3 * UNIT, 0.5 * UNIT  # where a wall has kT, and its e-folding length
 IONS = 136
-VOLTAGES = (0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0)  # kT/e
+VOLTAGES = (0.0, 2.0, 4.0, 8.0, 12.0)  # kT/e
 HERE = Path(__file__).parent
 
 
@@ -104,7 +105,7 @@ def potential(voltages: list[float], dtype: torch.dtype = torch.float32) -> Pote
         relative_permittivity=PERMITTIVITY,
         cutoff=14 * UNIT,
         accuracy=7e-4,
-        skin=3 * UNIT,
+        skin=5 * UNIT,
         dtype=dtype,
     )
     walls = Walls(
@@ -130,8 +131,9 @@ def run(
     replicas: int = 2,
     checkpoint: Path | None = None,
     seed: int = 1,
+    begin: Callable[[float, int], Atoms] = lambda voltage, seed: cell(seed),  # of the ions
 ) -> tuple[layers.Layers, Potential]:
-    """Run all voltages and replicas in one batch, watched."""
+    """Run all voltages (kT/e) and replicas in one batch, watched."""
     each = [one for one in voltages for _ in range(replicas)]
     model = potential(each)
     seen = layers.start(model.model, bins=400, blocks=64)
@@ -142,7 +144,7 @@ def run(
         frame_interval=0.5e3 * picoseconds,
     )
     sample(
-        [[cell(seed * 1000 + n) for n in range(len(each))]],
+        [[begin(voltage, seed * 1000 + n) for n, voltage in enumerate(each)]],
         model,
         temperatures=[TEMPERATURE],
         schedule=schedule,
@@ -192,7 +194,7 @@ def continuum(voltage: float) -> xr.Dataset:
         return float(inside) * Avogadro * (WIDTH * 1e-10) ** 2 - IONS / 2
 
     mean = IONS / 2 / (WIDTH**2 * GAP * 1e-30) / Avogadro
-    found = brentq(held, 0.2 * mean, 2.0 * mean, xtol=1e-6 * mean)
+    found = brentq(held, 0.005 * mean, 2.0 * mean, xtol=1e-6 * mean)
     return field(found).assign_attrs(bulk_concentration=found)
 
 
@@ -251,20 +253,38 @@ def capacitances(seen: layers.Layers, model: Potential) -> dict[str, xr.Dataset]
     }
 
 
-def handed_over(found: xr.Dataset, concentration: float) -> xr.Dataset:
-    """Let the continuum predict the charge with the inner layer that the coupler finds."""
-    salt = solution(concentration)
-    table = inner_layer(found, solution=salt)
-    zero = float(table["potential_of_zero_charge"])
-    charge = table["surface_charge"].values
+def handed_over(found: xr.Dataset, table: xr.Dataset) -> xr.Dataset:
+    """Let the continuum predict each charge of MD from the inner layer that the others show.
 
-    def inside(sigma: float) -> float:
-        return zero + float(np.interp(sigma, charge, table["inner_potential"].values))
-
-    wanted = [float(one) for one in found["potential"].values if abs(one - zero) > THERMAL / 2]
-    met = match(salt, inside, potentials=wanted)
-    md = np.interp(wanted, found["potential"].values, found["surface_charge"].values)
-    return met.assign(md_surface_charge=("potential", md, {"units": "C m-2"}))
+    Ions that went to the plates are missing in the middle, so each voltage has its own solution.
+    """
+    concentration = np.interp(
+        abs(found["cell_voltage"].values) / THERMAL,
+        table["voltage"].values,
+        table["bulk_concentration"].values,
+    )
+    layer = [inner_layer(found, solution=solution(one)) for one in concentration]
+    drop = np.array([float(one["inner_potential"][n]) for n, one in enumerate(layer)])
+    zero = float(layer[0]["potential_of_zero_charge"])
+    charge = found["surface_charge"].values
+    rows = []
+    for n, at in enumerate(found["potential"].values.tolist()):
+        if abs(at - zero) < 0.5 * THERMAL:
+            continue
+        others = np.arange(len(charge)) != n
+        line = np.polynomial.Polynomial.fit(charge[others], drop[others], 1)
+        met = match(
+            solution(concentration[n]),
+            lambda sigma, line=line: zero + float(line(sigma)),
+            potentials=[at],
+        )
+        rows.append(
+            met.assign(
+                md_surface_charge=("potential", [charge[n]], {"units": "C m-2"}),
+                md_inner_potential=("potential", [drop[n]], {"units": "V"}),
+            )
+        )
+    return xr.concat(rows, dim="potential")
 
 
 def main() -> None:
@@ -275,8 +295,7 @@ def main() -> None:
     seen, model = run(length, checkpoint=HERE / "run.pt")
     table = compare(seen, model, VOLTAGES)
     both = capacitances(seen, model)
-    # far from the plates MD has the concentration that the continuum needs to hold as many ions
-    over = handed_over(both["slope"], float(table["bulk_concentration"][0]))
+    over = handed_over(both["slope"], table)
     tree = xr.DataTree.from_dict({"/charge": table, "/handed_over": over, **both})
     tree.to_netcdf(HERE / "primitive_model.nc", engine="h5netcdf")
     print(table.to_dataframe().round(4))

@@ -1,0 +1,107 @@
+"""Ions between constant-potential walls against Poisson and Boltzmann: both leaves at once."""
+
+import numpy as np
+import pytest
+import torch
+import torch_sim as ts
+from scipy.constants import epsilon_0
+from scipy.interpolate import interp1d
+
+from atomistic.observables import layers
+from atomistic.observables.capacitance import capacitance
+
+VOLTAGES = (4.0, 12.0)
+FRAMES = 40
+
+
+@pytest.fixture(scope="module")
+def study(example):
+    return example("primitive_model_capacitor")
+
+
+@pytest.fixture(scope="module")
+def equations(study):
+    """Poisson and Boltzmann's answer, at each voltage."""
+    return {voltage: study.continuum(voltage) for voltage in VOLTAGES}
+
+
+def placed(study, field, seed):
+    """The cell with its ions where Poisson and Boltzmann's densities put them, evenly in quantile.
+
+    So an average over few frames is one over their profile, with hardly any noise.
+    """
+    atoms = study.cell(seed)
+    rng = np.random.default_rng(seed)
+    x = field["x"].values * 1e10
+    for index, name in enumerate(("Na", "Cl")):
+        density = field["concentration"].sel(species=name).values
+        share = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(x))])
+        quantile = (np.arange(study.IONS // 2) + rng.random(study.IONS // 2)) / (study.IONS // 2)
+        z = interp1d(share / share[-1], x)(rng.permutation(quantile))
+        atoms.positions[-study.IONS :][index * len(z) : (index + 1) * len(z), 2] = z
+    return atoms
+
+
+@pytest.fixture(scope="module")
+def mean_field(study, equations):
+    """An observer that was shown ions in the mean field of either voltage, and the model."""
+    each = [sign * one for one in VOLTAGES for sign in (1, -1)]
+    model = study.potential(each, dtype=torch.float64)
+    seen = layers.start(model.model, bins=800, blocks=FRAMES)
+    for frame in range(FRAMES):
+        batch = []
+        for number, voltage in enumerate(each):
+            atoms = placed(study, equations[abs(voltage)], 100 * number + frame)
+            if voltage < 0:
+                atoms.positions[-study.IONS :, 2] = study.GAP - atoms.positions[-study.IONS :, 2]
+            batch.append(atoms)
+        state = ts.io.atoms_to_state(batch, "cpu", torch.float64)
+        out = model.model(state)
+        shape = (len(batch), -1)
+        layers.push(
+            seen,
+            state.positions.reshape(*shape, 3),
+            out["charges"].reshape(shape),
+            out["electrode_charge"],
+        )
+    return seen, model
+
+
+def test_ions_in_the_mean_field_induce_the_charge_of_the_equation(study, mean_field):
+    table = study.compare(*mean_field, VOLTAGES)
+    assert table["md_charge"].values == pytest.approx(table["pb_charge"].values, rel=2e-3)
+    assert table["voltage_drop"].values == pytest.approx(VOLTAGES, rel=1e-3)
+    assert (table["potential_rms"] < 0.01).all()
+
+
+def test_the_coupler_hands_the_charge_on(study, mean_field):
+    seen, model = mean_field
+    found = capacitance(
+        seen, model.model, electrode="right", temperature=study.TEMPERATURE, draws=50
+    )
+    over = study.handed_over(found, study.compare(seen, model, VOLTAGES))
+    assert len(over["potential"]) == 4
+    assert bool(over["converged"].all())
+    # a charge is predicted from the inner layer that the other voltages show
+    ratio = over["surface_charge"] / over["md_surface_charge"]
+    assert ratio.values == pytest.approx(1.0, abs=0.03)
+    # the walls, on average, keep ions at a distance of the integral of 1 - exp(-u/kT)
+    distance = (study.CLOSEST + np.euler_gamma * study.SOFT) * 1e-10
+    helmholtz = epsilon_0 * study.PERMITTIVITY / distance
+    stern = over["md_surface_charge"] / over["md_inner_potential"]
+    # at 12 kT/e so few ions are left between that the plates feel each other
+    assert stern.values[1:3] == pytest.approx(helmholtz, rel=0.03)
+
+
+def test_dynamics_stay_in_the_mean_field(study, equations):
+    """A short run from the equation's ions must not leave its charge."""
+    voltage, field = 12.0, equations[12.0]
+    seen, run = study.run(
+        150.0,
+        voltages=(voltage,),
+        replicas=3,
+        begin=lambda _, seed: placed(study, field, seed),
+    )
+    table = study.compare(seen, run, (voltage,))
+    assert float(table["md_charge"][0]) == pytest.approx(float(table["pb_charge"][0]), rel=0.04)
+    assert float(table["potential_rms"][0]) < 0.1
