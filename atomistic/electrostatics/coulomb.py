@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from ase.data import atomic_numbers, chemical_symbols
@@ -12,6 +13,7 @@ from torch_sim.state import SimState
 
 from atomistic.electrostatics import ewald
 from atomistic.electrostatics.ewald import COULOMB
+from atomistic.electrostatics.mesh import Mesh, mesh
 from atomistic.electrostatics.pairs import Near, Pairs
 
 NEUTRAL = 1e-6  # e
@@ -57,6 +59,8 @@ class Coulomb(ModelInterface):
         Distances (Å) between which short range hands over to long range.
     part : str
         "long" or, with a split, "short".
+    spacing : float, optional
+        Distance of mesh points (Å), for many charges; plane waves without a mesh if not given.
     skin : float
         How far beyond the cutoff pairs are searched (Å).
     device, dtype : torch.device, torch.dtype
@@ -79,6 +83,7 @@ class Coulomb(ModelInterface):
         accuracy: float = 1e-6,
         split: tuple[float, float] | None = None,
         part: str = "long",
+        spacing: float | None = None,
         skin: float = 1.0,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float64,
@@ -95,6 +100,8 @@ class Coulomb(ModelInterface):
             faults.append(
                 f"split is {split} Å, but must rise and end within the cutoff of {cutoff:g} Å"
             )
+        if spacing is not None and not spacing > 0:
+            faults.append(f"spacing is {spacing} Å, but must be positive")
         if any(not width > 0 for width in (widths or {}).values()):
             faults.append(f"widths are {dict(widths or {})} Å, but must be positive")
         if faults:
@@ -104,7 +111,7 @@ class Coulomb(ModelInterface):
         self.slab, self.split, self.part = slab, split, part
         self.cutoff, self.accuracy = float(cutoff), float(accuracy)
         self.screening = ewald.screening_of(cutoff, accuracy)
-        self.charges, self.skin = charges, float(skin)
+        self.charges, self.skin, self.spacing = charges, float(skin), spacing
         size = len(chemical_symbols)
         self._width = torch.zeros(size, dtype=dtype, device=self._device)
         for element, width in (widths or {}).items():
@@ -114,7 +121,7 @@ class Coulomb(ModelInterface):
             for element, charge in charges.items():
                 self._charge[atomic_numbers[element]] = charge
         self._pairs: Pairs | None = None
-        self._waves: tuple[torch.Tensor, ewald.Waves] | None = None
+        self._waves: tuple[torch.Tensor, ewald.Waves | Mesh] | None = None
 
     def forward(self, state: SimState, **kwargs: object) -> dict[str, torch.Tensor]:
         """Return energy (eV), forces (eV Å-1), charges (e) and, but for slabs, stress (eV Å-3)."""
@@ -190,7 +197,8 @@ class Coulomb(ModelInterface):
         if self.part == "short":
             return energy
         waves = self._waves_of(cell, reach)
-        smooth = waves.energy(waves.spread(charge, waves.places(position)))
+        places: Any = waves.places(position)  # each kind knows its own
+        smooth = waves.energy(waves.spread(charge, places))
         own = ewald.own_energy(width, self.screening)
         return energy + (own * charge.square()).sum(1) + smooth
 
@@ -204,13 +212,19 @@ class Coulomb(ModelInterface):
             return left
         return ewald.kernel(distance, self.screening) - soft - left
 
-    def _waves_of(self, cell: torch.Tensor, reach: float | None) -> ewald.Waves:
-        if cell.requires_grad or self._waves is None or not torch.equal(self._waves[0], cell):
-            waves = ewald.waves(cell, screening=self.screening, accuracy=self.accuracy, reach=reach)
-            if cell.requires_grad:
-                return waves
-            self._waves = (cell.clone(), waves)
-        return self._waves[1]
+    def _waves_of(self, cell: torch.Tensor, reach: float | None) -> ewald.Waves | Mesh:
+        """Return the waves, or the mesh, of cells; the last ones if cells are still the same."""
+        if self._waves is not None and torch.equal(self._waves[0], cell):
+            return self._waves[1]
+        settings = {"screening": self.screening, "accuracy": self.accuracy}
+        made = (
+            ewald.waves(cell, **settings, reach=reach)
+            if self.spacing is None
+            else mesh(cell, **settings, spacing=self.spacing, reach=reach)
+        )
+        if not cell.requires_grad:
+            self._waves = (cell.clone(), made)
+        return made
 
     def _slab(self, position: torch.Tensor, cell: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Return a cell so high that images are out of reach, and how far charges are apart."""

@@ -46,7 +46,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -57,6 +57,7 @@ from torch_sim.state import SimState
 from atomistic.electrostatics import ewald
 from atomistic.electrostatics.ewald import COULOMB
 from atomistic.electrostatics.geometry import Boundary, Charges, Electrode, check
+from atomistic.electrostatics.mesh import Mesh, mesh
 from atomistic.electrostatics.pairs import Pairs
 
 MOVED = 1e-4  # Å by which an electrode atom may differ from where its charges were set up
@@ -97,6 +98,8 @@ class ConstantPotential(ModelInterface):
         no matrix is kept, for many thousand electrode atoms.
     tolerance : float
         Potential (V) by which conjugate gradients may miss.
+    spacing : float, optional
+        Distance of mesh points (Å), for many charges; plane waves without a mesh if not given.
     skin : float
         How far beyond the cutoff pairs are searched (Å), so as to search seldom.
     device, dtype : torch.device, torch.dtype
@@ -122,6 +125,7 @@ class ConstantPotential(ModelInterface):
         accuracy: float = 1e-6,
         solver: Literal["matrix", "conjugate gradients"] = "matrix",
         tolerance: float = 1e-8,
+        spacing: float | None = None,
         skin: float = 1.0,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float64,
@@ -183,29 +187,36 @@ class ConstantPotential(ModelInterface):
         self.potential = self._tensor(
             np.column_stack([np.asarray(potentials[name], float) for name in electrodes])
         )
-        self._place(structure, skin)
+        self._place(structure, skin, spacing)
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
         dtype = torch.int64 if values.dtype.kind == "i" else self._dtype
         return torch.as_tensor(values, dtype=dtype, device=self._device)
 
-    def _place(self, structure: Atoms, skin: float) -> None:
+    def _place(self, structure: Atoms, skin: float, spacing: float | None) -> None:
         """Set up all that depends on the cell and on where the electrodes are."""
         cell = self._tensor(structure.cell.array)[None]
         position = self._tensor(structure.positions)[None]
         self.cell, self.stand = cell, position[:, self.held]
         height = float(cell[0, 2, 2])
         self.reach = height if self.boundary == "slab" else None
-        self.waves = ewald.waves(
-            cell, screening=self.screening, accuracy=self.accuracy, reach=self.reach
-        )
+        settings = {"screening": self.screening, "accuracy": self.accuracy}
+        waves = None
+        if spacing is None or self.solver == "matrix":
+            waves = ewald.waves(cell, **settings, reach=self.reach)
+        self.waves: ewald.Waves | Mesh
+        if spacing is None:
+            assert waves is not None
+            self.waves = waves
+        else:
+            self.waves = mesh(cell, **settings, spacing=spacing, reach=self.reach)
         self.box = cell.clone()
         if self.reach is not None:
             self.box[0, 2, 2] = height + self.cutoff + skin + 1.0
         still = torch.zeros(self.number, dtype=torch.bool, device=self._device)
         still[self.held] = True
         self.pairs = Pairs(self.cutoff, skin=skin, width=self.width, still=still)
-        self.places = self.waves.places(self.stand, layered=True)
+        self.places: Any = self.waves.places(self.stand, layered=True)  # as the waves want them
         # the field of each system, and the potential that the charges have to answer to
         self.field = torch.zeros(len(self.potential), dtype=self._dtype, device=self._device)
         if self.boundary == "finite field":
@@ -229,14 +240,18 @@ class ConstantPotential(ModelInterface):
             check_invariants=True,
         ).coalesce()
         self._last: torch.Tensor | None = None
-        if self.solver == "matrix":
-            self._factorise()
+        if waves is not None and self.solver == "matrix":
+            self._factorise(waves)
 
-    def _factorise(self) -> None:
-        """Invert the matrix under the constraint that the charges add up to what they must."""
+    def _factorise(self, waves: ewald.Waves) -> None:
+        """Invert the matrix under the constraint that the charges add up to what they must.
+
+        It is that of plane waves also where the ions' potential is read from a mesh: as it does
+        not change, charges and forces still belong to one functional.
+        """
         size = len(self.held)
         bordered = torch.zeros(size + 1, size + 1, dtype=self._dtype, device=self._device)
-        self.matrix = self.waves.matrix(self.places) + self._near.to_dense()
+        self.matrix = waves.matrix(waves.places(self.stand, layered=True)) + self._near.to_dense()
         self.matrix += torch.diag(self.diagonal)
         bordered[:size, :size] = self.matrix
         bordered[size, :size] = bordered[:size, size] = 1.0
@@ -331,7 +346,7 @@ class ConstantPotential(ModelInterface):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return U0 (eV), (system,), and b (V), (system, electrode atom), with their graphs."""
         systems, size = len(everything), len(self.held)
-        places = self.waves.places(moving)
+        places: Any = self.waves.places(moving)
         spread = self.waves.spread(charge, places)
         energy = self.waves.energy(spread) + (self.own[self.free] * charge.square()).sum(1)
         energy = energy - self.field * (charge * moving[..., 2]).sum(1)

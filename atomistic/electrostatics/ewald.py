@@ -204,45 +204,73 @@ def waves(
         For a slab, a distance along z that no two charges exceed (Å). Without it the cell repeats
         in three directions.
     """
-    if reach is not None:
-        margin = math.sqrt(-math.log(accuracy)) / screening
-        up = cell.new_zeros(len(cell), 3)
-        up[:, 2] = 2 * (reach + margin)
-        cell = torch.stack([cell[:, 0], cell[:, 1], up], dim=1)
-    inverse = torch.linalg.inv(cell)
-    longest = 2 * screening * math.sqrt(-math.log(accuracy))
-    fixed = cell.detach()
+    box = box_of(cell, screening=screening, accuracy=accuracy, reach=reach)
+    longest = longest_of(screening, accuracy)
+    fixed = box.detach()
     most = (longest / (2 * math.pi) * fixed.norm(dim=2).max(0).values).ceil().int().tolist()
     device = cell.device
     columns = torch.cartesian_prod(
         torch.arange(most[0] + 1, device=device), torch.arange(-most[1], most[1] + 1, device=device)
     )
     rows = torch.arange(-most[2], most[2] + 1, device=device)
-
-    def squares(some: torch.Tensor, turned: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        flat = (some.to(cell.dtype) @ turned[:, :, :2].transpose(1, 2)) * (2 * math.pi)
-        up = 2 * math.pi * turned[:, None, :, 2] * rows.to(cell.dtype)[None, :, None]
-        vector = flat[:, :, None] + up[:, None]
-        return vector.square().sum(3), flat.square().sum(2)
-
-    shortest = squares(columns, inverse.detach())[0].amin((0, 2))
-    columns = columns[shortest < longest**2]
-    square, flat = squares(columns, inverse)
-    origin = ((columns == 0).all(1)[:, None] & (rows == 0))[None]
-    volume = torch.linalg.det(cell).abs()[:, None, None]
-    safe = torch.where(origin, 1.0, square)
-    weight = 4 * math.pi * COULOMB / volume * torch.exp(-square / (4 * screening**2)) / safe
-    if reach is None:
-        nought = -math.pi * COULOMB / (screening**2 * volume)
-    else:
-        far = cell[0, 2, 2] / 2
-        sign = 1.0 - 2.0 * (rows % 2).to(cell.dtype)
-        within = (columns == 0).all(1)[None]
-        along = torch.where(within, 1.0, flat).sqrt()
-        left = torch.where(within, 1.0, torch.exp(-along * far))
-        weight = weight * (1.0 - sign * left[:, :, None])
-        nought = -2 * math.pi * COULOMB * far**2 / volume
-    weight = torch.where(origin, nought, weight)
+    _, square = weights(fixed, columns, rows, screening=screening, slab=reach is not None)
+    columns = columns[square.amin((0, 2)) < longest**2]
+    weight, square = weights(box, columns, rows, screening=screening, slab=reach is not None)
     twice = torch.where(columns[:, 0] > 0, 2.0, 1.0).to(cell.dtype)
     weight = weight * twice[None, :, None] * (square.detach() < longest**2)
-    return Waves(cell, columns[:, 0], columns[:, 1], rows, weight)
+    return Waves(box, columns[:, 0], columns[:, 1], rows, weight)
+
+
+def longest_of(screening: float, accuracy: float) -> float:
+    """Return the longest wave vector (Å-1) that a screening (Å-1) and an accuracy ask for."""
+    return 2 * screening * math.sqrt(-math.log(accuracy))
+
+
+def box_of(
+    cell: torch.Tensor, *, screening: float, accuracy: float, reach: float | None
+) -> torch.Tensor:
+    """Return the cells (Å), (system, 3, 3), whose waves are summed: of slabs, high ones."""
+    if reach is None:
+        return cell
+    up = cell.new_zeros(len(cell), 3)
+    up[:, 2] = 2 * (reach + math.sqrt(-math.log(accuracy)) / screening)
+    return torch.stack([cell[:, 0], cell[:, 1], up], dim=1)
+
+
+def weights(
+    box: torch.Tensor, columns: torch.Tensor, rows: torch.Tensor, *, screening: float, slab: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return W of the module's equation (eV e-2) and the squares of the wave vectors (Å-2).
+
+    Both (system, column, row).
+
+    Parameters
+    ----------
+    box : torch.Tensor
+        Cells of the waves (Å), (system, 3, 3), as of `box_of`.
+    columns, rows : torch.Tensor
+        Integers of the first two cell vectors, (column, 2), and of the third, (row,).
+    screening : float
+        Screening alpha (Å-1).
+    slab : bool
+        Whether the interaction is cut off at half the height of the box.
+    """
+    inverse = torch.linalg.inv(box)
+    # rows of the inverse's transpose are the reciprocal vectors
+    across = 2 * math.pi * columns.to(box.dtype) @ inverse[:, :, :2].transpose(1, 2)
+    along = 2 * math.pi * inverse[:, None, :, 2] * rows.to(box.dtype)[None, :, None]
+    square = (across[:, :, None] + along[:, None]).square().sum(3)
+    still = (columns == 0).all(1)
+    origin = (still[:, None] & (rows == 0))[None]
+    volume = torch.linalg.det(box).abs()[:, None, None]
+    safe = torch.where(origin, 1.0, square)
+    weight = 4 * math.pi * COULOMB / volume * torch.exp(-square / (4 * screening**2)) / safe
+    if not slab:
+        nought = -math.pi * COULOMB / (screening**2 * volume)
+        return torch.where(origin, nought, weight), square
+    far = box[0, 2, 2] / 2
+    length = torch.where(still[None], 1.0, across.square().sum(2)).sqrt()
+    left = torch.where(still[None], 1.0, torch.exp(-length * far))
+    sign = 1.0 - 2.0 * (rows % 2).to(box.dtype)
+    nought = -2 * math.pi * COULOMB * far**2 / volume
+    return torch.where(origin, nought, weight * (1.0 - sign * left[:, :, None])), square

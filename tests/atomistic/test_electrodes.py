@@ -198,10 +198,21 @@ def test_an_ion_and_its_image():
 
 
 @pytest.mark.parametrize("solver", ["matrix", "conjugate gradients"])
-@pytest.mark.parametrize("boundary", ["slab", "finite field"])
-def test_forces_are_the_slopes_of_the_grand_potential(boundary, solver):
+@pytest.mark.parametrize(
+    ("boundary", "spacing"), [("slab", None), ("finite field", None), ("slab", 1.0)]
+)
+def test_forces_are_the_slopes_of_the_grand_potential(boundary, spacing, solver):
     atoms, left, right = plates(layers=2, ions=12)
-    model = between(atoms, left, right, [1.5], boundary=boundary, solver=solver, tolerance=1e-11)
+    model = between(
+        atoms,
+        left,
+        right,
+        [1.5],
+        boundary=boundary,
+        solver=solver,
+        tolerance=1e-11,
+        spacing=spacing,
+    )
     model_forces = evaluate(model, atoms)["forces"]
     scale = np.abs(model_forces).max()
     for atom, axis in ((-12, 2), (-7, 0), (-1, 1), (-3, 2)):
@@ -213,6 +224,30 @@ def test_forces_are_the_slopes_of_the_grand_potential(boundary, solver):
         one, other, two, another = energy
         slope = (8 * (one - other) - (two - another)) / 12e-3
         assert abs(model_forces[atom, axis] + slope) < 1e-6 * scale
+
+
+@pytest.mark.parametrize("solver", ["matrix", "conjugate gradients"])
+@pytest.mark.parametrize("boundary", ["slab", "finite field"])
+def test_mesh_gives_what_plane_waves_give(boundary, solver):
+    atoms, left, right = plates(layers=2, ions=12)
+    exact = evaluate(between(atoms, left, right, [1.5], boundary=boundary, accuracy=1e-12), atoms)
+    found = evaluate(
+        between(
+            atoms,
+            left,
+            right,
+            [1.5],
+            boundary=boundary,
+            solver=solver,
+            tolerance=1e-11,
+            accuracy=1e-10,
+            spacing=0.35,
+        ),
+        atoms,
+    )
+    assert found["forces"] == pytest.approx(exact["forces"], abs=1e-5)
+    charge = exact["electrode_charge"][0, 1]
+    assert found["electrode_charge"][0, 1] == pytest.approx(charge, rel=1e-8)
 
 
 def test_charges_that_follow_positions_keep_forces_conservative():

@@ -171,6 +171,46 @@ def test_a_batch_gives_what_its_systems_give_alone():
     assert evaluate(model, shifted)["energy"] == pytest.approx(alone[0]["energy"], abs=1e-11)
 
 
+@pytest.mark.parametrize("slab", [False, True])
+def test_a_mesh_gives_what_plane_waves_give(slab):
+    cell = 1.5 * SKEW
+    if slab:
+        cell[2, :2] = 0.0
+    atoms = scattered(cell, pairs=20)
+    charges = {"Na": 1.0, "Cl": -1.0}
+    exact = evaluate(Coulomb(charges, slab=slab, cutoff=9.0, accuracy=1e-12), atoms)
+    found = evaluate(Coulomb(charges, slab=slab, cutoff=9.0, accuracy=1e-7, spacing=0.7), atoms)
+    assert found["forces"] == pytest.approx(exact["forces"], abs=1e-5)
+    assert found["energy"] == pytest.approx(exact["energy"], rel=1e-6)
+    if not slab:
+        assert found["stress"] == pytest.approx(exact["stress"], abs=1e-6)
+
+
+def test_both_ways_equal_torch_pme():
+    torchpme = pytest.importorskip("torchpme")
+    atoms = scattered(1.5 * SKEW, pairs=20)
+    charges = {"Na": 1.0, "Cl": -1.0}
+    calculator = torchpme.PMECalculator(
+        torchpme.CoulombPotential(smearing=1.2), mesh_spacing=0.3, interpolation_nodes=7
+    )
+    calculator.to(dtype=torch.float64)
+    position, cell = torch.tensor(atoms.positions), torch.tensor(atoms.cell.array)
+    pairs = Pairs(8.0, skin=0.0, width=torch.zeros(40, dtype=torch.float64))
+    near = pairs.of(position[None], cell[None])
+    charge = torch.tensor(np.tile([1.0, -1.0], 20))[:, None]
+    potential = calculator(
+        charge,
+        cell,
+        position,
+        torch.stack([near.one, near.other], 1),
+        near.distance(position[None]),
+    )
+    peer = COULOMB * float((charge * potential).sum())
+    for spacing in (None, 0.5):
+        model = Coulomb(charges, cutoff=8.0, accuracy=1e-10, spacing=spacing)
+        assert evaluate(model, atoms)["energy"][0] == pytest.approx(peer, rel=1e-6)
+
+
 def test_short_and_long_range_make_up_the_whole_and_share_nothing():
     atoms = scattered(SKEW)
     charges, settings = {"Na": 1.0, "Cl": -1.0}, {"cutoff": 8.0, "accuracy": 1e-12}
@@ -247,6 +287,7 @@ def test_pairs_are_searched_seldom_and_never_missed(size):
         ({"cutoff": -1.0}, "cutoff is -1.0 Å"),
         ({"accuracy": 1.0}, "accuracy is 1.0"),
         ({"part": "short"}, "with a split"),
+        ({"spacing": 0.0}, "spacing is 0.0 Å"),
         ({"split": (5.0, 9.5)}, "within the cutoff"),
         ({"widths": {"Na": 0.0}}, "must be positive"),
     ],
