@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import xarray as xr
 
 from continuum.cell import pybamm
 from couplers.residual.corrector import Corrector, load
-from couplers.residual.features import SLOPE_STEP, assemble, remember
+from couplers.residual.features import END, SIDES, assemble, remember, shapes
 from couplers.residual.model import (
     SAME,
     UNCORRECTED,
@@ -93,7 +94,10 @@ def correct(
     for side, x in zip(SIDES, surface, strict=True):
         states[f"{side}_mean"] = found[f"{side.capitalize()} electrode stoichiometry"]
         states[f"{side}_surface"] = x
-        states[f"{side}_slope"] = _slope(parameter_values, side, x)
+        for shape, values in shapes(
+            _potential(parameter_values, side), x, kept=lambda x: np.clip(x, END, 1 - END)
+        ).items():
+            states[f"{side}_{shape}"] = values
         name = f"X-averaged {side} electrolyte concentration [mol.m-3]"
         states[f"{side}_salt"] = found[name] / rest
     relative = _relative(chosen, numbers(parameter_values, electrolyte_at_rest()))
@@ -123,9 +127,6 @@ def correct(
     )
 
 
-SIDES = ("negative", "positive")
-
-
 def refuse_foreign(values: pybamm.ParameterValues, corrector: Corrector) -> None:
     """Raise ValueError with what differs, if the cell is not the corrector's."""
     try:
@@ -150,11 +151,13 @@ def _edge(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return 1.5 * first - 0.5 * second
 
 
-def _slope(values: pybamm.ParameterValues, side: str, x: np.ndarray) -> np.ndarray:
+def _potential(values: pybamm.ParameterValues, side: str) -> Callable[[np.ndarray], np.ndarray]:
     parameters = pybamm.LithiumIonParameters()
     domain = parameters.n if side == "negative" else parameters.p
     T = pybamm.Parameter("Ambient temperature [K]")
-    both = np.concatenate([x + SLOPE_STEP, x - SLOPE_STEP])
-    symbol = values.process_symbol(domain.prim.U(pybamm.Array(both[:, None]), T))
-    ahead, behind = np.split(np.ravel(symbol.evaluate()), 2)
-    return (ahead - behind) / (2 * SLOPE_STEP)
+
+    def potential(x: np.ndarray) -> np.ndarray:
+        symbol = values.process_symbol(domain.prim.U(pybamm.Array(x[:, None]), T))
+        return np.ravel(symbol.evaluate())
+
+    return potential

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 import xarray as xr
 
-from couplers.residual.corrector import Corrector, load
-from couplers.residual.features import ACTIVE, LEAST_SALT, STATIC, assemble
-from couplers.residual.layers import ELECTROLYTE
-from couplers.residual.p2d import follow
+from couplers.residual.corrector import Correction, Corrector, load
+from couplers.residual.features import ACTIVE, STATIC
+from couplers.residual.p2d import DEPLETED, MARGIN
 from couplers.residual.parameters import Cell
-from couplers.residual.spme import SPMe
+from couplers.residual.quick import QuickSPMe
+
+CHUNK = 1024  # cells that run together; the features of all their steps are held
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Corrected:
     """A batch of cells whose voltage is the corrected one; memory does not grow with time.
 
     The student network corrects and the box of features guards; the ensemble's spread and band
-    are for `couplers.residual.corrector.Corrector.correct`, given the same features.
+    are for `couplers.residual.corrector.Corrector.correct`, given the same features, which
+    ``base.features`` holds in the order of `STATIC` and `ACTIVE`, (feature, cell).
 
     Parameters
     ----------
@@ -68,28 +70,19 @@ class Corrected:
                 "differ. Train one with 'multiscale train-corrector'."
             )
         self.corrector, self.cell = chosen, cell
-        self.base = SPMe(cell, state_of_charge, electrolyte=electrolyte)
-        count = len(state_of_charge)
-        self.memories = torch.zeros(len(chosen.memory_times), count, dtype=torch.float64)
-        self.rate = torch.zeros(count, dtype=torch.float64)
-        self.times = torch.as_tensor(chosen.memory_times)[:, None]
-        given = dict(electrolyte or {})
-        self.electrolyte = {
-            name: torch.as_tensor(
-                np.broadcast_to(
-                    np.asarray(given.get(name, 0.0 if name.endswith("shift") else 1.0), float),
-                    (count,),
-                ).copy()
-            )
-            for name in ELECTROLYTE
-        }
-        first = len(STATIC)
+        self.base = QuickSPMe(
+            cell, state_of_charge, memory_times=chosen.memory_times, electrolyte=electrolyte
+        )
         offset = np.concatenate([chosen.static_mean, np.zeros(len(ACTIVE))])
         scale = np.concatenate([chosen.static_scale, chosen.active_scale])
-        self.offset, self.scale = torch.as_tensor(offset), torch.as_tensor(scale)
-        self.lowest, self.highest = torch.as_tensor(chosen.lowest), torch.as_tensor(chosen.highest)
-        self.layers = [(torch.as_tensor(m), torch.as_tensor(b)) for m, b in chosen.student]
-        self.first = first
+        (matrix, bias), *others = chosen.student
+        # the first layer takes the features as they are
+        folded = [(matrix / scale, bias - matrix @ (offset / scale)), *others]
+        matrix, bias = folded[-1]
+        stimulus = chosen.unit / chosen.active_scale
+        folded[-1] = (matrix * stimulus[:, None], bias * stimulus)
+        self.layers = [(_column(m), _column(b[:, None])) for m, b in folded]
+        self.lowest, self.highest = (_column(x[:, None]) for x in (chosen.lowest, chosen.highest))
 
     def advance(self, current: torch.Tensor, duration: float) -> Step:
         """Step to `current` (A, discharge positive; linear since the last step) in `duration` (s).
@@ -104,31 +97,14 @@ class Corrected:
             raise ValueError(f"The current of {wrong} cells is not finite.")
         with torch.no_grad():
             voltage = self.base.advance(current, duration)
-            rate = current / self.cell.capacity
-            if duration > 0:
-                ratio = duration / self.times
-                decay, mean = torch.exp(-ratio), -torch.expm1(-ratio) / ratio
-                self.memories = (
-                    decay * self.memories + (mean - decay) * self.rate + (1 - mean) * rate
-                )
-            self.rate = rate
-            static, active = assemble(
-                self.base.state(),
-                rate,
-                self.memories,
-                self.electrolyte,
-                log=lambda x: torch.log(x.clamp_min(LEAST_SALT)),
-                arcsinh=torch.asinh,
-            )
-            features = torch.stack(static + active, -1)
-            inside = ((features >= self.lowest) & (features <= self.highest)).all(-1)
-            scaled = (features - self.offset) / self.scale
-            h = scaled
+            features = self.base.features
+            h = features
             for k, (matrix, bias) in enumerate(self.layers):
-                h = torch.nn.functional.linear(h, matrix, bias)
+                h = torch.addmm(bias, matrix, h)
                 if k < len(self.layers) - 1:
-                    h = torch.tanh(h)
-            said = self.corrector.unit * (h * scaled[:, self.first :]).sum(-1)
+                    h = h.tanh_()
+            said = h.mul_(features[len(STATIC) :]).sum(0)
+            inside = ((features >= self.lowest) & (features <= self.highest)).all(0)
             correction = torch.where(inside, said, 0.0)
         return Step(voltage + correction, correction, ~inside)
 
@@ -164,39 +140,62 @@ def simulate(
     ValueError
         If the corrector is for another cell, or the current is not finite.
     """
-    from couplers.residual.features import remember
-
     if not np.isfinite(current).all():
         raise ValueError(
             f"{int((~np.isfinite(current)).sum())} values of the current are not finite."
         )
-    batch = Corrected(cell, corrector, state_of_charge, electrolyte=electrolyte)
-    found = follow(batch.base, current, time, record=batch.base.state)
-    rate = current / cell.capacity
-    broad = {
-        name: np.broadcast_to(values.numpy()[:, None], rate.shape)
-        for name, values in batch.electrolyte.items()
-    }
-    states = {name: found[name].values for name in batch.base.state()}
-    memories = remember(rate, time, batch.corrector.memory_times)
-    static, active = assemble(states, rate, memories, broad)
-    there = np.isfinite(found["voltage"].values)
-    said = batch.corrector.correct(np.stack(static, -1)[there], np.stack(active, -1)[there])
-
-    def spread(values: np.ndarray, empty: float) -> np.ndarray:
-        whole = np.full(there.shape, empty)
-        whole[there] = values
-        return whole
-
+    count = len(current)
+    names = ("voltage", "spme_voltage", "band", "abstained")
+    found = {name: np.full(current.shape, np.nan) for name in names}
+    for start in range(0, count, CHUNK):
+        part = slice(start, start + CHUNK)
+        drawn = {
+            name: np.broadcast_to(values, (count,))[part]
+            for name, values in (electrolyte or {}).items()
+        }
+        batch = Corrected(cell, corrector, state_of_charge[part], electrolyte=drawn)
+        said, base, there = _driven(batch, current[part], time)
+        for name, values in zip(
+            names,
+            (base[there] + said.voltage, base[there], said.band, said.abstained),
+            strict=True,
+        ):
+            found[name][part][there] = values
     dims = ("draw", "time")
-    base = found["voltage"].values
     return xr.Dataset(
         {
-            "voltage": (dims, base + spread(said.voltage, np.nan), {"units": "V"}),
-            "spme_voltage": (dims, base, {"units": "V"}),
-            "band": (dims, spread(said.band, np.nan), {"units": "V"}),
-            "abstained": (dims, spread(said.abstained.astype(float), 0.0).astype(bool)),
+            "voltage": (dims, found["voltage"], {"units": "V"}),
+            "spme_voltage": (dims, found["spme_voltage"], {"units": "V"}),
+            "band": (dims, found["band"], {"units": "V"}),
+            "abstained": (dims, found["abstained"] == 1),
         },
-        coords={"time": found["time"]},
+        coords={"time": ("time", np.asarray(time, dtype=float), {"units": "s"})},
         attrs={"sign": "discharge positive", "corrector": str(batch.corrector.about.get("set"))},
     )
+
+
+def _driven(
+    batch: Corrected, current: np.ndarray, time: np.ndarray
+) -> tuple[Correction, np.ndarray, np.ndarray]:
+    """What the ensemble says where SPMe is within its window, SPMe's voltages, and where it is."""
+    cell, steps = batch.cell, len(time)
+    drive = torch.as_tensor(np.ascontiguousarray(current.T))
+    features = torch.empty(steps, *batch.base.features.shape)
+    voltage = torch.empty(steps, len(current), dtype=torch.float64)
+    gone = torch.zeros(len(current), dtype=torch.bool)
+    low, high = cell.lower_voltage - MARGIN, cell.upper_voltage + MARGIN
+    with torch.no_grad():
+        for k in range(steps):
+            now = batch.base.advance(drive[k], round(float(time[k] - time[k - 1]), 9) if k else 0.0)
+            poor = batch.base.salt.amin(0) <= DEPLETED / cell.concentration
+            gone |= ~((now > low) & (now < high)) | poor
+            voltage[k] = torch.where(gone, torch.nan, now)
+            features[k] = batch.base.features
+    base = voltage.numpy().T
+    there = np.isfinite(base)
+    kept = features.permute(2, 0, 1).numpy()[there]
+    return batch.corrector.correct(kept[:, : len(STATIC)], kept[:, len(STATIC) :]), base, there
+
+
+def _column(values: np.ndarray) -> torch.Tensor:
+    return torch.as_tensor(np.ascontiguousarray(values), dtype=torch.float32)

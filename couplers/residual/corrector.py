@@ -47,7 +47,7 @@ class Corrector:
     teachers: tuple[Layers, ...]
     lowest: np.ndarray  # of all features, static first: the box that was trained in
     highest: np.ndarray
-    doubt_weights: np.ndarray  # (network, term), see `doubt`; the student first
+    doubt: Layers  # network of the doubt, see `terms`; the student's first
     largest_doubt: np.ndarray  # V, (network,), beyond which it abstains
     factor: np.ndarray  # (network,), half width of the band in units of the doubt
     abstained_band: float  # V, where it abstains
@@ -99,10 +99,11 @@ class Corrector:
     def both(self, static: np.ndarray, active: np.ndarray) -> dict[str, Correction]:
         """What `correct` says for each of the two networks, at the cost of one."""
         said, terms, spread = self.terms(static, active)
+        doubts = np.exp(dense(self.doubt, terms))
         inside = self.outside(static, active) <= 0
         found = {}
         for which, network in enumerate(NETWORKS):
-            doubt = np.exp(terms @ self.doubt_weights[which])
+            doubt = doubts[..., which]
             with np.errstate(invalid="ignore"):
                 fine = inside & (doubt <= self.largest_doubt[which])
             half = self.factor[which] * doubt
@@ -121,24 +122,17 @@ class Corrector:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What both networks say (V), the terms of the doubt, and the ensemble's spread (V).
 
-        The doubt is the size of error (V) to be expected, the exponential of a weighted sum of:
-        1, and the logarithms of the ensemble's spread together with the student's distance from
-        it, of the correction, and of the size of the active features.
+        The doubt is the size of error (V) to be expected at a sample, the exponential of a network
+        of all scaled features and of the logarithms of the ensemble's spread, of the student's
+        distance from it, and of the correction.
         """
-        s = np.clip((static - self.static_mean) / self.static_scale, -20, 20)
-        d = np.clip(active / self.active_scale, -50, 50)
+        s = np.clip((static - self.static_mean) / self.static_scale, -20, 20).astype(np.float32)
+        d = np.clip(active / self.active_scale, -50, 50).astype(np.float32)
         student = self.unit * forward(self.student, s, d)
         each = np.stack([self.unit * forward(layers, s, d) for layers in self.teachers])
         spread, mean = each.std(axis=0, ddof=1), each.mean(axis=0)
-        terms = np.stack(
-            [
-                np.ones_like(mean),
-                np.log(np.sqrt(FLOOR**2 + spread**2 + (student - mean) ** 2)),
-                np.log(np.sqrt(FLOOR**2 + mean**2)),
-                0.5 * np.log(0.01 + (d**2).mean(axis=-1)),
-            ],
-            axis=-1,
-        )
+        sizes = np.stack([spread, student - mean, mean], axis=-1) / FLOOR
+        terms = np.concatenate([s, d, 0.5 * np.log1p(sizes**2)], axis=-1)
         return np.stack([student, mean]), terms, spread
 
     def save(self, path: str | Path) -> None:
@@ -146,8 +140,8 @@ class Corrector:
         arrays: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name == "student":
-                arrays |= _flat("student", value)
+            if field.name in ("student", "doubt"):
+                arrays |= _flat(field.name, value)
             elif field.name == "teachers":
                 for k, layers in enumerate(value):
                     arrays |= _flat(f"teacher{k}", layers)
@@ -181,13 +175,15 @@ def load(name: str | Path) -> Corrector:
         )
     with np.load(path) as stored:
         arrays = {key: stored[key] for key in stored.files}
-    lacking = {field.name for field in fields(Corrector)} - {"student", "teachers"} - set(arrays)
+    lacking = (
+        {field.name for field in fields(Corrector)} - {"student", "teachers", "doubt"} - set(arrays)
+    )
     if lacking:
         raise ValueError(f"{path} is no corrector: it lacks {', '.join(sorted(lacking))}.")
     values: dict[str, Any] = {}
     for field in fields(Corrector):
-        if field.name == "student":
-            values["student"] = _layers("student", arrays)
+        if field.name in ("student", "doubt"):
+            values[field.name] = _layers(field.name, arrays)
         elif field.name == "teachers":
             count = len({key.split(".")[0] for key in arrays if key.startswith("teacher")})
             values["teachers"] = tuple(_layers(f"teacher{k}", arrays) for k in range(count))
@@ -200,12 +196,18 @@ def load(name: str | Path) -> Corrector:
 
 
 def forward(layers: Layers, static: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """The correction in its unit (1), from scaled features; nan where one is."""
-    h = np.concatenate([static, active], axis=-1)
-    for matrix, bias in layers[:-1]:
-        h = np.tanh(h @ matrix.T + bias)
-    matrix, bias = layers[-1]
-    return ((h @ matrix.T + bias) * active).sum(axis=-1)
+    """What a network says, in its unit, of scaled features."""
+    return np.einsum("...m,...m->...", dense(layers, np.concatenate([static, active], -1)), active)
+
+
+def dense(layers: Layers, inputs: np.ndarray) -> np.ndarray:
+    """The outputs of a network with hidden layers of tanh; the last dim is that of the inputs."""
+    h = inputs
+    for k, (matrix, bias) in enumerate(layers):
+        h = h @ matrix.T.astype(h.dtype) + bias.astype(h.dtype)
+        if k < len(layers) - 1:
+            h = np.tanh(h)
+    return h
 
 
 def conformal(scores: Sequence[float] | np.ndarray, coverage: float = COVERAGE) -> float:

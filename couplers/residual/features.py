@@ -2,10 +2,16 @@ r"""What the corrector sees of an SPMe: dimensionless, and split into state and 
 
 The correction is :math:`\Delta V = \sum_m d_m N_m(s, d)`: a network :math:`N` of all features times
 those that vanish at rest. So it is zero at rest whatever the network's weights. The static
-features :math:`s` say where the cell stands: mean stoichiometries, slopes of the open-circuit
-potentials at the particles' surfaces, the electrolyte relative to the one of the parameter set.
-The active ones :math:`d` say how far it is from rest: the C-rate, surface less mean stoichiometry,
-salt concentrations less their value at rest and their logarithms, and memories of the C-rate,
+features :math:`s` say where the cell stands: mean stoichiometries, the electrolyte relative to the
+one of the parameter set, and how the open-circuit potentials run about the particles' surfaces,
+
+.. math::
+    \frac{U(x + h) - U(x - h)}{2h}, \qquad U(x + h) - 2 U(x) + U(x - h),
+
+for the particles of one electrode are spread about their mean: what SPMe lacks grows with the
+curvature of :math:`U` over that spread. The active ones :math:`d` say how far it is from rest: the
+C-rate, surface less mean stoichiometry, salt concentrations less their value at rest and their
+logarithms, and memories of the C-rate,
 
 .. math:: \dot z_k = (C - z_k) / \tau_k
 
@@ -14,7 +20,7 @@ at quarters and multiples of the electrolyte's own diffusion time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,15 +28,18 @@ import numpy as np
 if TYPE_CHECKING:
     from couplers.residual.parameters import Cell
 
-SLOPE_STEP = 0.004  # in stoichiometry, of the finite difference that gives a slope
+SLOPE_STEP = 0.004  # in stoichiometry, of the finest difference of a potential
+STEPS = (0.015, 0.04, 0.1)  # in stoichiometry, of the spread of particles that is looked at
+END = 0.005  # stoichiometries are kept this far from 0 and 1 in these differences
 LEAST_SALT = 0.02  # relative to rest, where logarithms are cut off
-SLOPE_SCALE = 0.2  # V, where the inverse sinh of a slope turns
+SLOPE_SCALE, CURVATURE_SCALE = 0.2, 0.01  # V, where an inverse sinh turns
 MEMORIES = (0.05, 0.2, 0.8, 3.2, 12.8, 51.2, 204.8)  # in diffusion times of the electrolyte
+SIDES = ("negative", "positive")
+SHAPES = ("slope", *(f"{what}_{k}" for k in range(len(STEPS)) for what in ("slope", "curvature")))
 STATIC = (
     "negative_mean",
     "positive_mean",
-    "negative_slope",
-    "positive_slope",
+    *(f"{side}_{shape}" for side in SIDES for shape in SHAPES),
     "log_diffusivity",
     "log_conductivity",
     "transference_number_shift",
@@ -55,8 +64,7 @@ STATES = (
     "positive_mean",
     "negative_surface",
     "positive_surface",
-    "negative_slope",
-    "positive_slope",
+    *(f"{side}_{shape}" for side in SIDES for shape in SHAPES),
     "negative_salt",
     "positive_salt",
     "left_salt",
@@ -67,6 +75,31 @@ SCALES = {
     "log_conductivity": "conductivity_scale",
     "log_thermodynamic_factor": "thermodynamic_factor_scale",
 }
+
+
+def shapes(
+    potential: Callable[[Any], Any], stoichiometry: Any, *, kept: Callable[[Any], Any]
+) -> dict[str, Any]:
+    """How an open-circuit potential runs about a stoichiometry, the names of `SHAPES` (V).
+
+    Parameters
+    ----------
+    potential : callable
+        Open-circuit potential (V) of a stoichiometry.
+    stoichiometry : array
+        Stoichiometry (1) at the particle's surface; an array, or a PyBaMM symbol.
+    kept : callable
+        Keeps a stoichiometry `END` away from 0 and 1.
+    """
+    x = stoichiometry
+    middle = potential(kept(x))
+    found = {}
+    for name, h in (("", SLOPE_STEP), *((f"_{k}", h) for k, h in enumerate(STEPS))):
+        ahead, behind = potential(kept(x + h)), potential(kept(x - h))
+        found[f"slope{name}"] = (ahead - behind) / (2 * h)
+        if name:
+            found[f"curvature{name}"] = ahead + behind - 2 * middle
+    return found
 
 
 def memory_times(cell: Cell) -> np.ndarray:
@@ -134,7 +167,8 @@ def assemble(
     Parameters
     ----------
     states : mapping
-        The names of `STATES`: stoichiometries (1), slopes (V), concentrations relative to rest (1).
+        The names of `STATES`: stoichiometries (1), `shapes` (V), concentrations relative to rest
+        (1).
         Arrays, or PyBaMM symbols with `log` and `arcsinh` to match.
     c_rate : array
         C-rate (1), discharge positive.
@@ -155,13 +189,15 @@ def assemble(
     found: dict[str, Any] = {
         "negative_mean": states["negative_mean"],
         "positive_mean": states["positive_mean"],
-        "negative_slope": arcsinh(states["negative_slope"] / SLOPE_SCALE),
-        "positive_slope": arcsinh(states["positive_slope"] / SLOPE_SCALE),
         "transference_number_shift": electrolyte["transference_number_shift"],
         "c_rate": c_rate,
         "negative_gradient": states["negative_surface"] - states["negative_mean"],
         "positive_gradient": states["positive_surface"] - states["positive_mean"],
     }
+    for side in SIDES:
+        for shape in SHAPES:
+            turn = SLOPE_SCALE if shape.startswith("slope") else CURVATURE_SCALE
+            found[f"{side}_{shape}"] = arcsinh(states[f"{side}_{shape}"] / turn)
     for name, scale in SCALES.items():
         found[name] = log(electrolyte[scale])
     for name in ("negative_salt", "positive_salt", "left_salt", "right_salt"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from continuum.cell import pybamm
 from couplers.residual.corrector import Corrector, load
-from couplers.residual.features import LEAST_SALT, SLOPE_STEP, assemble
+from couplers.residual.features import END, LEAST_SALT, SIDES, assemble, shapes
 
 SAME = 1e-3  # relative difference in which two cells are still one
 MEMORY = "Corrector memory {}"
@@ -19,6 +20,8 @@ CORRECTION = "Voltage correction [V]"
 UNCORRECTED = "Uncorrected voltage [V]"
 INSIDE = "Corrector weight"
 GATE = 0.02  # of the box's width, over which the correction fades outside it
+LARGEST = 0.2  # V, that no correction exceeds
+SMALL = 1e-3  # scale of the memories as states: a solver's tolerance is absolute for them
 MESH_POINTS = {"x_n": 20, "x_s": 10, "x_p": 20, "r_n": 24, "r_p": 24}
 MESH_STRETCH = 3.0
 
@@ -98,7 +101,10 @@ def described(values: pybamm.ParameterValues) -> dict[str, Any]:
 class CorrectedSPMe(pybamm.lithium_ion.SPMe):
     """SPMe with the residual corrector, for ``pybamm.Simulation`` and experiments.
 
-    The memories of the current are states, the student network is one node of the graph, and
+    The memories of the current are states, in a scale that a solver with the usual tolerances
+    keeps to a few thousandths of a C-rate, for with a closer eye on the quickest it would follow
+    each bend of the current. The student network is one node of the graph, which the cut-offs look
+    at only when SPMe's voltage is within `LARGEST` of them, and
     ``"Voltage [V]"``, ``"Terminal voltage [V]"``, both cut-offs and voltage or power control are
     corrected. ``"Uncorrected voltage [V]"`` and ``"Voltage correction [V]"`` stand beside them.
     ``"Corrector weight"`` is 1 inside the box of features that the network was trained in; the
@@ -152,10 +158,10 @@ class CorrectedSPMe(pybamm.lithium_ion.SPMe):
         memories = []
         for k, tau in enumerate(chosen.memory_times):
             memory = pybamm.Variable(MEMORY.format(k))
-            self.rhs[memory] = (rate - memory) / float(tau)
+            self.rhs[memory] = (SMALL * rate - memory) / float(tau)
             self.initial_conditions[memory] = pybamm.Scalar(0)
-            known[MEMORY.format(k)] = memory
-            memories.append(memory)
+            known[MEMORY.format(k)] = memory / SMALL
+            memories.append(memory / SMALL)
         static, active = assemble(
             self._states(),
             rate,
@@ -167,19 +173,23 @@ class CorrectedSPMe(pybamm.lithium_ion.SPMe):
         same: pybamm.Symbol = pybamm.Scalar(1)
         for symbol, value in zip(signature().values(), _kept(chosen).values(), strict=True):
             same = same * (abs(symbol - value) < SAME * abs(value))
-        weight = same * _Node(_gate(chosen), static + active, "corrector_weight")
-        correction = weight * _Node(_network(chosen), static + active, "residual_corrector")
+        features, says = static + active, _correction(chosen)
+        correction = same * _Node(says, features, "residual_corrector")
         voltage = known["Voltage [V]"]
-        known[INSIDE] = weight
+        known[INSIDE] = same * _Node(_gate(chosen), features, "corrector_weight")
         known[CORRECTION] = correction
         known[UNCORRECTED] = voltage
         known["Voltage [V]"] = voltage + correction
         known["Terminal voltage [V]"] = voltage + correction
         cells = self.param.n_cells
         known["Battery voltage [V]"] = (voltage + correction) * cells
+        margins = {
+            "Minimum voltage [V]": (voltage - self.param.voltage_low_cut, 1),
+            "Maximum voltage [V]": (self.param.voltage_high_cut - voltage, -1),
+        }
         cuts = {
-            "Minimum voltage [V]": voltage + correction - self.param.voltage_low_cut,
-            "Maximum voltage [V]": self.param.voltage_high_cut - voltage - correction,
+            name: margin + sign * same * _IfNear(says, [margin, *features], "correction_if_near")
+            for name, (margin, sign) in margins.items()
         }
         self.events = [
             pybamm.Event(event.name, cuts[event.name], event.event_type)
@@ -194,13 +204,17 @@ class CorrectedSPMe(pybamm.lithium_ion.SPMe):
         T = known["X-averaged cell temperature [K]"]
         negative = known["X-averaged negative particle surface stoichiometry"]
         positive = known["X-averaged positive particle surface stoichiometry"]
+        found: dict[str, pybamm.Symbol] = {}
+        for side, x in zip(SIDES, (negative, positive), strict=True):
+            domain = self.param.n if side == "negative" else self.param.p
+            about = shapes(partial(domain.prim.U, T=T), x, kept=_kept_inside)
+            found |= {f"{side}_{shape}": symbol for shape, symbol in about.items()}
         return {
             "negative_mean": known["Negative electrode stoichiometry"],
             "positive_mean": known["Positive electrode stoichiometry"],
             "negative_surface": negative,
             "positive_surface": positive,
-            "negative_slope": _slope(self.param.n.prim.U, negative, T),
-            "positive_slope": _slope(self.param.p.prim.U, positive, T),
+            **found,
             "negative_salt": known["X-averaged negative electrolyte concentration [mol.m-3]"]
             / rest,
             "positive_salt": known["X-averaged positive electrolyte concentration [mol.m-3]"]
@@ -253,7 +267,7 @@ class _Node(pybamm.Function):
         return self.function_of_scalars(casadi.vertcat(*converted))
 
     def _function_new_copy(self, children: list[pybamm.Symbol]) -> _Node:
-        return _Node(self.function_of_scalars, children, self.name)
+        return type(self)(self.function_of_scalars, children, self.name)
 
     def create_copy(
         self,
@@ -261,11 +275,32 @@ class _Node(pybamm.Function):
         perform_simplifications: bool = True,
     ) -> _Node:
         children = new_children or [child.new_copy() for child in self.children]
-        return _Node(self.function_of_scalars, children, self.name)
+        return type(self)(self.function_of_scalars, children, self.name)
 
 
-def _network(corrector: Corrector) -> casadi.Function:
-    """The student as a CasADi function of all features, in V."""
+class _IfNear(_Node):
+    """The correction where the first child, a margin (V), is below `LARGEST`; else 0, unworked.
+
+    A cut-off is not near otherwise, whatever the correction. Not even the features are formed
+    then: they become a function of the solver's state, on one side of a switch.
+    """
+
+    __slots__ = ()
+
+    def _numbers(self, *arguments: np.ndarray) -> np.ndarray:
+        margin = np.asarray(arguments[0], dtype=float).reshape(-1, 1)
+        return np.where(margin < LARGEST, super()._numbers(*arguments[1:]), 0.0)
+
+    def _casadi_evaluate(self, *converted: casadi.MX) -> casadi.MX:
+        margin, features = converted[0], casadi.vertcat(*converted[1:])
+        states = casadi.symvar(features)
+        near = casadi.Function("near", states, [self.function_of_scalars(features)])
+        far = casadi.Function("far", states, [casadi.MX(0)])
+        return casadi.Function.if_else("near_or_far", near, far)(margin < LARGEST, *states)
+
+
+def _correction(corrector: Corrector) -> casadi.Function:
+    """The student as a CasADi function of all features, faded out by `_gate`, in V."""
     count = len(corrector.lowest)
     x = casadi.SX.sym("features", count)
     first = len(corrector.static_mean)
@@ -278,7 +313,8 @@ def _network(corrector: Corrector) -> casadi.Function:
         if k < len(corrector.student) - 1:
             h = casadi.tanh(h)
     voltage = corrector.unit * casadi.dot(h, scaled[first:])
-    return casadi.Function("residual_corrector", [x], [voltage])
+    bounded = casadi.fmax(-LARGEST, casadi.fmin(LARGEST, voltage))
+    return casadi.Function("residual_corrector", [x], [bounded * _gate(corrector)(x)])
 
 
 def _gate(corrector: Corrector) -> casadi.Function:
@@ -290,12 +326,8 @@ def _gate(corrector: Corrector) -> casadi.Function:
     return casadi.Function("corrector_weight", [x], [casadi.exp(-out)])
 
 
-def _slope(
-    potential: Any, stoichiometry: pybamm.Symbol, temperature: pybamm.Symbol
-) -> pybamm.Symbol:
-    ahead = potential(stoichiometry + SLOPE_STEP, temperature)
-    behind = potential(stoichiometry - SLOPE_STEP, temperature)
-    return (ahead - behind) / (2 * SLOPE_STEP)
+def _kept_inside(stoichiometry: pybamm.Symbol) -> pybamm.Symbol:
+    return pybamm.maximum(END, pybamm.minimum(1 - END, stoichiometry))
 
 
 def _relative(corrector: Corrector, at_rest: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from couplers.residual.features import SLOPE_STEP
+from couplers.residual.features import END, SIDES, shapes
 from couplers.residual.layers import (
     LOWEST_CONCENTRATION,
     SURFACE_MARGIN,
@@ -95,18 +95,19 @@ class SPMe(Batch):
         """What `couplers.residual.features` is made of, each (cell,)."""
         negative, positive = self.salt.ends(self.salt_now)
         scale = self.cell.concentration
-        slopes = []
-        for k in range(2):
-            ahead = self.open_circuit[k](self.surface[k] + SLOPE_STEP)
-            behind = self.open_circuit[k](self.surface[k] - SLOPE_STEP)
-            slopes.append((ahead - behind) / (2 * SLOPE_STEP))
+        found = {
+            f"{side}_{shape}": values
+            for k, side in enumerate(SIDES)
+            for shape, values in shapes(
+                self.open_circuit[k], self.surface[k], kept=lambda x: x.clamp(END, 1 - END)
+            ).items()
+        }
         return {
             "negative_mean": self.mean[0],
             "positive_mean": self.mean[1],
             "negative_surface": self.surface[0],
             "positive_surface": self.surface[1],
-            "negative_slope": slopes[0],
-            "positive_slope": slopes[1],
+            **found,
             "negative_salt": (self.share[:, 0] * negative).sum(0) / scale,
             "positive_salt": (self.share[:, 1] * positive).sum(0) / scale,
             "left_salt": negative[0] / scale,

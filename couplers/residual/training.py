@@ -14,40 +14,48 @@ import torch
 import xarray as xr
 
 from continuum.cell import pybamm
-from couplers.residual.corrector import FLOOR, NETWORKS, Corrector, Layers, conformal
-from couplers.residual.data import cell_hash, fast, generate, held_out, slow, unseen
+from couplers.residual.corrector import FLOOR, NETWORKS, Corrector, Layers, conformal, dense
+from couplers.residual.data import (
+    Design,
+    cell_hash,
+    fast,
+    generate,
+    held_out,
+    slow,
+    unseen,
+)
 from couplers.residual.features import memory_times
 from couplers.residual.model import described
 from couplers.residual.parameters import read_cell
 
-TEACHER, STUDENT = 44, 15  # hidden width of each network
+TEACHER, STUDENT, DOUBT = 64, 14, 16  # hidden width of each network
 MEMBERS = 3
-EPOCHS, STUDENT_EPOCHS = 50, 70
-SAMPLES, BATCH = 200_000, 512
+EPOCHS, STUDENT_EPOCHS, DOUBT_EPOCHS = 40, 100, 12
+SAMPLES, BATCH = 300_000, 1024
+DOUBT_SAMPLES, DOUBT_QUANTILE = 100_000, 0.9
 UNIT = 4e-3  # V
 HUBER = 0.5  # in that unit
-LEARNING_RATE = 4e-3
+LEARNING_RATE = 6e-3
 BOX_QUANTILE, BOX_MARGIN = 2e-4, 0.05
-FLAGGED = 0.01  # the share of calibration samples with the largest doubt
-PROFILES = 384
+FLAGGED = 0.015  # the share of calibration samples with the largest doubt
+NEVER_FLAGGED = 1.5e-3  # V, doubt below which it does not abstain
+PROFILES = 576
 MOST_DEPLETED = 0.1
 LARGE = 3.0  # mV
 
 
 class Network(torch.nn.Module):
-    """Two hidden layers of tanh whose outputs are multiplied by the active features."""
+    """Two hidden layers of tanh."""
 
-    def __init__(self, static: int, active: int, width: int) -> None:
+    def __init__(self, inputs: int, outputs: int, width: int) -> None:
         super().__init__()
-        self.active = active
-        self.first = torch.nn.Linear(static + active, width)
+        self.first = torch.nn.Linear(inputs, width)
         self.second = torch.nn.Linear(width, width)
-        self.last = torch.nn.Linear(width, active)
+        self.last = torch.nn.Linear(width, outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The correction in its unit, from scaled features, the active ones last."""
-        h = torch.tanh(self.second(torch.tanh(self.first(x))))
-        return (self.last(h) * x[:, -self.active :]).sum(-1)
+        """The outputs."""
+        return self.last(torch.tanh(self.second(torch.tanh(self.first(x)))))
 
     def arrays(self) -> Layers:
         """The weights as plain arrays."""
@@ -121,7 +129,7 @@ def train(
         np.concatenate([(static - mean) / scale, active / stimulus], -1), dtype=torch.float32
     )
     y = torch.as_tensor(residual / UNIT, dtype=torch.float32)
-    sizes = static.shape[1], active.shape[1]
+    many = active.shape[1]
     total = members * epochs + student_epochs
     state = {"done": 0}
 
@@ -130,10 +138,22 @@ def train(
         if progress is not None:
             progress(state["done"], total)
 
-    teachers = [_fit(Network, sizes, TEACHER, x, y, epochs, seed + k, told) for k in range(members)]
+    def corrected(network: Network, x: torch.Tensor) -> torch.Tensor:
+        return (network(x) * x[:, -many:]).sum(-1)
+
+    def loss(network: Network, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.huber_loss(corrected(network, x), y, delta=HUBER)
+
+    def fitted(width: int, y: torch.Tensor, epochs: int, seed: int) -> Network:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = Network(x.shape[1], many, width)
+        return _fit(network, loss, x, y, epochs, seed, told)
+
+    teachers = [fitted(TEACHER, y, epochs, seed + k) for k in range(members)]
     with torch.no_grad():
-        wise = torch.stack([network(x) for network in teachers]).mean(0)
-    small = _fit(Network, sizes, STUDENT, x, 0.5 * (wise + y), student_epochs, seed + 99, told)
+        wise = torch.stack([corrected(network, x) for network in teachers]).mean(0)
+    small = fitted(STUDENT, 0.5 * (wise + y), student_epochs, seed + 99)
     corrector = Corrector(
         static_mean=mean,
         static_scale=scale,
@@ -143,7 +163,7 @@ def train(
         teachers=tuple(network.arrays() for network in teachers),
         lowest=lowest - margin,
         highest=highest + margin,
-        doubt_weights=np.zeros((2, 4)),
+        doubt=(),
         largest_doubt=np.full(2, np.inf),
         factor=np.ones(2),
         abstained_band=0.0,
@@ -157,42 +177,58 @@ def train(
             "python": platform.python_version(),
         },
     )
-    return calibrate(corrector, calibration)
+    return calibrate(corrector, calibration, seed=seed)
 
 
-def calibrate(corrector: Corrector, calibration: Mapping[str, xr.Dataset]) -> Corrector:
+def calibrate(
+    corrector: Corrector, calibration: Mapping[str, xr.Dataset], *, seed: int = 0
+) -> Corrector:
     """Fit the doubt, the limit of abstention and the band to profiles not learnt from.
 
-    Every other profile fits the doubt and its limit; the rest sets the factor of the band, so that
-    the one does not flatter the other. The factor is that of the kind of profile which needs the
-    widest band. A profile counts where the corrector does not abstain.
+    Every other profile fits the doubt, a high quantile of the error at each sample, and its limit;
+    the rest sets the factor of the band, so that the one does not flatter the other. The factor is
+    that of the kind of profile which needs the widest band. A profile counts where the corrector
+    does not abstain.
     """
     fitting = {name: data.isel(draw=slice(0, None, 2)) for name, data in calibration.items()}
     scoring = {name: data.isel(draw=slice(1, None, 2)) for name, data in calibration.items()}
     static, active, residual = samples(fitting)
-    said, terms, _ = corrector.terms(static, active)
-    inside = corrector.outside(static, active) <= 0
-    weights, limits = [], []
-    for voltage in said:
-        error = np.sqrt((voltage - residual) ** 2 + FLOOR**2)
-        weight = np.linalg.lstsq(terms[inside], np.log(error[inside]), rcond=None)[0]
-        weights.append(weight)
-        limits.append(np.quantile(np.exp(terms[inside] @ weight), 1 - FLAGGED))
+    inside = np.flatnonzero(corrector.outside(static, active) <= 0)
+    rng = np.random.default_rng(seed)
+    if len(inside) > DOUBT_SAMPLES:
+        inside = rng.choice(inside, DOUBT_SAMPLES, replace=False)
+    said, terms, _ = corrector.terms(static[inside], active[inside])
+    error = np.abs(said - residual[inside])
+    x = torch.as_tensor(terms, dtype=torch.float32)
+    y = torch.as_tensor(np.log(error.T + FLOOR), dtype=torch.float32)
+
+    def loss(network: Network, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        over = y - network(x)
+        return torch.maximum(DOUBT_QUANTILE * over, (DOUBT_QUANTILE - 1) * over).mean()
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Network(x.shape[1], len(NETWORKS), DOUBT)
+        with torch.no_grad():
+            network.last.bias.add_(y.mean(0))
+    doubt = _fit(network, loss, x, y, DOUBT_EPOCHS, seed, lambda: None).arrays()
+    doubts = np.exp(dense(doubt, terms))
+    limits = np.maximum(np.quantile(doubts, 1 - FLAGGED, axis=0), NEVER_FLAGGED)
     limited = replace(
         corrector,
-        doubt_weights=np.array(weights),
-        largest_doubt=np.array(limits),
+        doubt=doubt,
+        largest_doubt=limits,
         factor=np.ones(2),
         abstained_band=float(np.quantile(np.abs(residual), 0.99)),
     )
     scores: dict[str, list[np.ndarray]] = {network: [] for network in NETWORKS}
     for data in scoring.values():
-        for network, found in errors(limited, data).items():
+        for which, found in errors(limited, data).items():
             ratio = np.abs(found["error"].values) / found["band"].values
             ratio[found["abstained"].values] = np.nan
             there = np.isfinite(ratio).any(axis=1)
-            scores[network].append(np.nanmax(ratio[there], axis=1))
-    factors = [max(conformal(each) for each in scores[network]) for network in NETWORKS]
+            scores[which].append(np.nanmax(ratio[there], axis=1))
+    factors = [max(conformal(each) for each in scores[which]) for which in NETWORKS]
     return replace(limited, factor=np.array(factors))
 
 
@@ -231,9 +267,8 @@ def errors(corrector: Corrector, data: xr.Dataset) -> dict[str, xr.Dataset]:
 
 
 def _fit(
-    kind: type[Network],
-    sizes: tuple[int, int],
-    width: int,
+    network: Network,
+    loss: Callable[[Network, torch.Tensor, torch.Tensor], torch.Tensor],
     x: torch.Tensor,
     y: torch.Tensor,
     epochs: int,
@@ -241,10 +276,9 @@ def _fit(
     told: Callable[[], None],
 ) -> Network:
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = kind(*sizes, width)
-    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=1e-5)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), LEARNING_RATE, weight_decay=1e-5, fused=True
+    )
     steps = (len(y) + BATCH - 1) // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, LEARNING_RATE, total_steps=epochs * steps
@@ -253,14 +287,26 @@ def _fit(
         order = torch.randperm(len(y), generator=generator)
         for k in range(0, len(y), BATCH):
             pick = order[k : k + BATCH]
-            loss = torch.nn.functional.huber_loss(network(x[pick]), y[pick], delta=HUBER)
+            now = loss(network, x[pick], y[pick])
             optimiser.zero_grad()
-            loss.backward()
+            now.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             schedule.step()
         told()
     return network
+
+
+def designed(highest: float, *, profiles: int = PROFILES, seed: int = 0) -> dict[str, Design]:
+    """What is learnt from (``"fast"``, ``"slow"``), what calibrates, and what is held out."""
+    return {
+        "fast": fast(4 * seed + 1, profiles, highest=highest),
+        "slow": slow(4 * seed + 2, profiles, highest=highest),
+        "calibration fast": fast(4 * seed + 3, profiles // 2, highest=highest),
+        "calibration slow": slow(4 * seed + 4, profiles // 2, highest=highest),
+        **held_out(highest),
+        **unseen(highest=highest),
+    }
 
 
 def corrector_for(
@@ -308,14 +354,7 @@ def corrector_for(
         profiles that the C-rate must come down.
     """
     cell = read_cell(values)
-    designs = {
-        "fast": fast(4 * seed + 1, profiles, highest=highest),
-        "slow": slow(4 * seed + 2, profiles, highest=highest),
-        "calibration fast": fast(4 * seed + 3, profiles // 2, highest=highest),
-        "calibration slow": slow(4 * seed + 4, profiles // 2, highest=highest),
-        **held_out(highest),
-        **unseen(seed, highest=highest),
-    }
+    designs = designed(highest, profiles=profiles, seed=seed)
 
     def making(done: int, total: int) -> None:
         if progress is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,32 @@ from continuum.cell import pybamm
 from couplers.residual import profiles, training
 from couplers.residual.batch import Corrected, simulate
 from couplers.residual.corrector import Corrector, conformal, load
-from couplers.residual.data import cell_hash, fast, generate, held_out, joined, reference, slow
-from couplers.residual.features import ACTIVE, STATIC, memory_times, remember
+from couplers.residual.data import (
+    Design,
+    cell_hash,
+    fast,
+    generate,
+    held_out,
+    joined,
+    reference,
+    slow,
+)
+from couplers.residual.features import (
+    ACTIVE,
+    END,
+    SHAPES,
+    STATIC,
+    STEPS,
+    assemble,
+    memory_times,
+    remember,
+    shapes,
+)
 from couplers.residual.model import described
+from couplers.residual.p2d import follow
 from couplers.residual.parameters import Cell, read_cell
+from couplers.residual.quick import QuickSPMe
+from couplers.residual.spme import SPMe
 
 MESH = (8, 4)
 SET = "Marquis2019"
@@ -122,6 +145,19 @@ def test_conformal_factor_covers_what_it_says() -> None:
         conformal(np.ones(5))
 
 
+def test_shapes_of_a_parabola_are_its_derivatives() -> None:
+    """U = 3 x^2 + x: slope 6 x + 1 at any step, second difference 6 h^2; kept off the ends."""
+    x = np.array([0.3, 0.6])
+    found = shapes(lambda at: 3 * at**2 + at, x, kept=lambda at: np.clip(at, END, 1 - END))
+    assert set(found) == set(SHAPES)
+    for k, h in enumerate(STEPS):
+        np.testing.assert_allclose(found[f"slope_{k}"], 6 * x + 1, rtol=1e-9)
+        np.testing.assert_allclose(found[f"curvature_{k}"], 6 * h**2, rtol=1e-9)
+    np.testing.assert_allclose(found["slope"], 6 * x + 1, rtol=1e-9)
+    at_the_end = shapes(np.log, np.array([0.0]), kept=lambda at: np.clip(at, END, 1 - END))
+    assert all(np.isfinite(value).all() for value in at_the_end.values())
+
+
 def test_memories_solve_their_equation() -> None:
     """Against the closed form for a ramp, on points of time that are not evenly spread."""
     times = np.array([2.0, 30.0])
@@ -135,28 +171,69 @@ def test_memories_solve_their_equation() -> None:
 def test_streaming_is_the_whole_profile_with_the_student(cell: Cell, trained: Corrector) -> None:
     design = fast(5, 8, highest=1.5, duration=60)
     current = design.c_rate * cell.capacity
-    data = reference(cell, design)
     batch = Corrected(cell, trained, design.state_of_charge, electrolyte=dict(design.electrolyte))
-    held = batch.memories.numel() + batch.base.memory.numel()
+    held = batch.base.linear.numel() + batch.base.salt.numel()
     for k, duration in enumerate([0.0, *np.diff(design.time)]):
         step = batch.advance(torch.as_tensor(current[:, k]), float(duration))
-    assert batch.memories.numel() + batch.base.memory.numel() == held
-    s, d = data["static"].values[:, -1], data["active"].values[:, -1]
+    assert batch.base.linear.numel() + batch.base.salt.numel() == held
+    s, d = np.split(batch.base.features.double().numpy().T, [len(STATIC)], axis=1)
     limitless = replace(trained, largest_doubt=np.full(2, np.inf))
     expected = limitless.correct(s, d, network="student")
     np.testing.assert_array_equal(step.abstained.numpy(), expected.abstained)
     np.testing.assert_allclose(step.correction.numpy(), expected.voltage, atol=2e-8)
     whole = simulate(
         cell,
-        trained,
+        limitless,
         current,
         design.time,
         state_of_charge=design.state_of_charge,
         electrolyte=dict(design.electrolyte),
     )
     np.testing.assert_allclose(
-        whole["spme_voltage"][:, -1], (step.voltage - step.correction).numpy(), atol=1e-9
+        whole["spme_voltage"][:, -1], (step.voltage - step.correction).numpy(), atol=1e-6
     )
+    ensemble = limitless.correct(s, d).voltage
+    np.testing.assert_allclose(
+        (whole["voltage"] - whole["spme_voltage"])[:, -1], ensemble, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(("make", "rms"), [(fast, 1e-5), (slow, 3e-5)])
+def test_quick_spme_is_the_exact_one(cell: Cell, make: Callable[..., Design], rms: float) -> None:
+    """Voltages and features, in single precision on a coarse mesh with parabolas in its cells."""
+    design = make(6, 32, highest=2.0, duration=240 if make is fast else 1200)
+    current = design.c_rate * cell.capacity
+    drawn = dict(design.electrolyte)
+    exact = SPMe(cell, design.state_of_charge, electrolyte=drawn)
+    whole = follow(exact, current, design.time, record=exact.state)
+    times = memory_times(cell)
+    quick = QuickSPMe(cell, design.state_of_charge, electrolyte=drawn, memory_times=times)
+    states = {name: whole[name].values for name in exact.state()}
+    broad = {name: v[:, None] * np.ones_like(current) for name, v in drawn.items()}
+    memories = remember(design.c_rate, design.time, times)
+    static, active = assemble(states, design.c_rate, memories, broad)
+    expected = np.stack(static + active)
+    size = np.nanstd(expected, axis=(1, 2)) + 1e-3
+    errors = []
+    for k, duration in enumerate([0.0, *np.diff(design.time)]):
+        voltage = quick.advance(torch.as_tensor(current[:, k]), float(duration)).numpy()
+        errors.append(voltage - whole["voltage"].values[:, k])
+        apart = np.abs(quick.features.numpy() - expected[..., k]) / size[:, None]
+        assert np.nanmax(apart) < 0.08
+    assert np.sqrt(np.nanmean(np.square(errors))) < rms
+
+
+def test_a_cell_of_a_batch_ends_alone(cell: Cell, trained: Corrector) -> None:
+    """The empty one is nan from its cut-off on; the others are as without it."""
+    time = np.arange(31.0)
+    current = cell.capacity * np.array([[1.0], [2.0], [-0.5]]) * np.ones_like(time)
+    soc = np.array([0.6, 0.01, 0.5])
+    together = simulate(cell, trained, current, time, state_of_charge=soc)
+    ended = np.isnan(together["voltage"][1].values)
+    assert ended[-1] and not ended[0]
+    assert (np.diff(ended.astype(int)) >= 0).all()
+    alone = simulate(cell, trained, current[[0, 2]], time, state_of_charge=soc[[0, 2]])
+    np.testing.assert_allclose(together["voltage"][[0, 2]], alone["voltage"], atol=1e-6)
 
 
 def test_bad_input_gets_a_sentence(cell: Cell, trained: Corrector) -> None:
@@ -207,4 +284,4 @@ def test_profiles_are_the_same_each_time_and_in_their_range() -> None:
     spared = [(0.65, 0.85), (1.4, 1.6)]
     rates = design.c_rate[:, 0]
     assert not any(((low < rates) & (rates < high)).any() for low, high in spared)
-    assert {len(d.time) for d in held_out(2.0).values()} == {1801, len(design.time)}
+    assert {len(d.time) for d in held_out(2.0).values()} == {601, 1801, 1351, len(design.time)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import casadi
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from couplers.residual.corrector import SHIPPED, load
 from couplers.residual.model import (
     CORRECTION,
     INSIDE,
+    LARGEST,
     MEMORY,
     UNCORRECTED,
     CorrectedSPMe,
@@ -66,6 +68,26 @@ def test_corrected_voltage_ends_the_discharge(discharge: pybamm.Solution) -> Non
     assert discharge["Voltage [V]"].entries[-1] == pytest.approx(2.5, abs=1e-3)
     gap = discharge["Voltage [V]"].entries - discharge[UNCORRECTED].entries
     np.testing.assert_allclose(gap, discharge[CORRECTION].entries, atol=1e-12)
+
+
+def test_cut_offs_form_the_correction_only_when_they_are_near(
+    discharge: pybamm.Solution,
+) -> None:
+    """Numbers and CasADi agree; far away the margin is SPMe's own, of the same sign."""
+    model = discharge.all_models[0]
+    event = next(e for e in model.events if e.name == "Minimum voltage [V]").expression
+    y = casadi.MX.sym("y", discharge.y.shape[0])
+    compiled = casadi.Function("event", [y], [event.to_casadi(y=y)])
+    bare, volts = (discharge[name].entries for name in (UNCORRECTED, "Voltage [V]"))
+    seen = set()
+    for k in (5, len(volts) - 3):
+        near = bare[k] - 2.5 < LARGEST
+        expected = (volts if near else bare)[k] - 2.5
+        states = discharge.y[:, k]
+        assert float(event.evaluate(y=states[:, None])[0, 0]) == pytest.approx(expected, abs=1e-9)
+        assert float(compiled(states)) == pytest.approx(expected, abs=1e-9)
+        seen.add(bool(near))
+    assert seen == {True, False}
 
 
 def test_experiment_holds_and_stops_at_the_corrected_voltage(

@@ -30,7 +30,7 @@ def test_trains_says_how_well_and_leaves_a_file(
         monkeypatch.setitem(function.__kwdefaults__, "duration", 30)
     short = data.slow(9, 1, highest=1.0)
     monkeypatch.setattr(training, "held_out", lambda highest: {"steady": short})
-    monkeypatch.setattr(training, "unseen", lambda seed, highest: {})
+    monkeypatch.setattr(training, "unseen", lambda highest: {})
     monkeypatch.setattr(data, "POINTS", (6, 3))
     for name, passes in (("epochs", 2), ("student_epochs", 2), ("members", 2)):
         monkeypatch.setitem(training.train.__kwdefaults__, name, passes)
