@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import torch
 from ase.data import atomic_numbers, chemical_symbols
-from scipy import constants
 from torch_sim.models.interface import ModelInterface
 from torch_sim.state import SimState
 
+from atomistic.electrostatics import ewald
+from atomistic.electrostatics.ewald import COULOMB
 from atomistic.potentials.load import Potential
 from atomistic.units import ANGSTROM, ELECTRONVOLT
 
-COULOMB = constants.e / (4 * constants.pi * constants.epsilon_0 * ANGSTROM)  # eV Å e-2
 ACCURACY = 1e-5  # what is left out of either sum of Ewald's, relative to a pair at contact
 SWITCH = 0.8  # of the cutoff, from where dispersion and repulsion are taken to zero
 AT_ONCE = 120_000  # pairs or phases in one array on a CPU: what its cache holds
@@ -61,7 +61,8 @@ class RigidIons(ModelInterface):
 
     with :math:`S(k) = \sum_j q_j e^{i k \cdot r_j}` and s a smooth switch over the last fifth of
     the cutoff. No correction is made for the dispersion beyond it, which concerns the pressure.
-    Every pair of a system is evaluated, so it is meant for some hundred ions a system.
+    Every pair of a system is evaluated, so it is meant for some hundred ions a system. With charges
+    of zero the pairs are left, for another model to bring the charges (`compose.Sum`).
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ class RigidIons(ModelInterface):
         self._device, self._dtype = torch.device(device), dtype
         self._compute_forces = self._compute_stress = True
         self.cutoff = float(cutoff)
-        self.screening = math.sqrt(-math.log(ACCURACY)) / self.cutoff
+        self.screening = ewald.screening_of(self.cutoff, ACCURACY)
         self.elements = sorted(charges)
         names = ["-".join(sorted((one, two))) for one in self.elements for two in self.elements]
         if missing := sorted({name for name in names if name not in pairs}):
@@ -124,7 +125,6 @@ class RigidIons(ModelInterface):
                 "repulsion", "contact", "softness", "dipole_dipole", "dipole_quadrupole",
             )
         ]  # fmt: skip
-        self._waves: torch.Tensor | None = None
         self._seen: tuple[torch.Tensor, torch.Tensor] | None = None
         self._mixed: list[torch.Tensor] = []
 
@@ -148,19 +148,13 @@ class RigidIons(ModelInterface):
         self._check(kind, cell, state)
         charge = self._charge[kind]
         energy, force, virial = self._direct(position, cell, kind, charge)
-        for total, part in zip(
-            (energy, force, virial), self._reciprocal(position, cell, charge), strict=True
-        ):
-            total += part
-        energy -= COULOMB * self.screening / math.sqrt(math.pi) * charge.square().sum(1)
         volume = torch.linalg.det(cell).abs()
-        energy -= COULOMB * math.pi / (2 * volume * self.screening**2) * charge.sum(1).square()
-        virial -= (
-            torch.eye(3, dtype=self._dtype, device=self._device)
-            * (COULOMB * math.pi / (2 * volume * self.screening**2) * charge.sum(1).square())[
-                :, None, None
-            ]
-        )
+        if bool(charge.any()):
+            for total, part in zip(
+                (energy, force, virial), self._smooth(position, cell, charge), strict=True
+            ):
+                total += part
+            energy -= COULOMB * self.screening / math.sqrt(math.pi) * charge.square().sum(1)
         return {
             "energy": energy,
             "forces": force.reshape(-1, 3),
@@ -188,20 +182,12 @@ class RigidIons(ModelInterface):
                 f"RigidIons: the cutoff of {self.cutoff:g} Å is more than half the smallest "
                 f"height of a cell, {float(heights.min()):.2f} Å; use a larger cell."
             )
-        if self._seen is None or self._seen[0].shape != kind.shape:
-            self._waves = None
-        if self._waves is None or not torch.equal(self._seen[0], kind):  # type: ignore[index]
+        if (
+            self._seen is None
+            or self._seen[0].shape != kind.shape
+            or not torch.equal(self._seen[0], kind)
+        ):
             self._mixed = [table[kind[:, :, None], kind[:, None]] for table in self._table]
-        # integers whose vectors may come inside the sphere, of every cell; half of them
-        longest = 2 * self.screening * math.sqrt(-math.log(ACCURACY))
-        reach = torch.ceil(longest / (2 * math.pi) * cell.norm(dim=2).max(0).values).int().tolist()
-        grid = torch.cartesian_prod(*(torch.arange(-n, n + 1) for n in reach)).to(self._device)
-        half = (grid[:, 0] > 0) | (
-            (grid[:, 0] == 0) & ((grid[:, 1] > 0) | ((grid[:, 1] == 0) & (grid[:, 2] > 0)))
-        )
-        grid = grid[half].to(self._dtype)
-        vectors = 2 * math.pi * grid @ torch.linalg.inv(cell).transpose(1, 2)
-        self._waves = grid[(vectors.norm(dim=2) < longest).any(0)]
         self._seen = (kind.clone(), cell.clone())
 
     def _chunks(self, systems: int, each: int) -> list[slice]:
@@ -253,35 +239,17 @@ class RigidIons(ModelInterface):
             virial[part] = 0.5 * torch.einsum("sxij,syij->sxy", pushed, vector)
         return energy, force, virial
 
-    def _reciprocal(
+    def _smooth(
         self, position: torch.Tensor, cell: torch.Tensor, charge: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Smooth part of the charges, over half of reciprocal space: energy, force, virial."""
-        waves = self._waves
-        assert waves is not None
-        vectors = 2 * math.pi * waves @ torch.linalg.inv(cell).transpose(1, 2)
-        square = vectors.square().sum(2)
-        volume = torch.linalg.det(cell).abs()[:, None]
-        weight = torch.exp(-square / (4 * self.screening**2)) / square * (4 * math.pi * COULOMB)
-        weight = weight / volume
-        energy = position.new_empty(len(position))
-        force, virial = torch.empty_like(position), torch.empty_like(cell)
-        for part in self._chunks(len(position), position.shape[1] * len(waves)):
-            phase = position[part] @ vectors[part].transpose(1, 2)  # system, atom, wave
-            cosine, sine = phase.cos(), phase.sin()
-            real = torch.einsum("sa,sak->sk", charge[part], cosine)
-            imaginary = torch.einsum("sa,sak->sk", charge[part], sine)
-            power = weight[part] * (real.square() + imaginary.square())
-            energy[part] = power.sum(1)
-            lift = (
-                sine * (weight[part] * real)[:, None] - cosine * (weight[part] * imaginary)[:, None]
-            )
-            force[part] = 2 * charge[part][:, :, None] * (lift @ vectors[part])
-            shape = 2 * (1 / square[part] + 1 / (4 * self.screening**2)) * power
-            virial[part] = torch.diag_embed(energy[part, None].expand(-1, 3)) - torch.einsum(
-                "sk,skx,sky->sxy", shape, vectors[part], vectors[part]
-            )
-        return energy, force, virial
+        """Smooth part of the charges, a sum over plane waves: energy, force, virial."""
+        moved = position.clone().requires_grad_(True)
+        strain = torch.zeros_like(cell).requires_grad_(True)
+        waves = ewald.waves(cell + cell @ strain, screening=self.screening, accuracy=ACCURACY)
+        places = waves.places(moved + moved @ strain)
+        energy = waves.energy(waves.spread(charge, places))
+        slope, bend = torch.autograd.grad(energy.sum(), [moved, strain])
+        return energy.detach(), -slope, -bend
 
 
 def sodium_chloride(
