@@ -253,7 +253,11 @@ class RigidIons(ModelInterface):
 
 
 def sodium_chloride(
-    *, cutoff: float = 9.5, device: str = "cpu", dtype: torch.dtype = torch.float64
+    *,
+    cutoff: float = 9.5,
+    charged: bool = True,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float64,
 ) -> Potential:
     """Return the potential of Fumi and Tosi for NaCl, as Lewis, Singer and Woodcock list it.
 
@@ -261,6 +265,8 @@ def sodium_chloride(
     ----------
     cutoff : float
         Cutoff of the direct sums (Å).
+    charged : bool
+        With charges; without them only the pairs are left.
     device : str
         Where to evaluate.
     dtype : torch.dtype
@@ -286,9 +292,10 @@ def sodium_chloride(
         )
         for name in pauling
     }
-    model = RigidIons({"Na": 1.0, "Cl": -1.0}, pairs, cutoff=cutoff, device=device, dtype=dtype)
+    charges = {"Na": 1.0, "Cl": -1.0} if charged else {"Na": 0.0, "Cl": 0.0}
+    model = RigidIons(charges, pairs, cutoff=cutoff, device=device, dtype=dtype)
     return Potential(
-        name="Fumi-Tosi NaCl",
+        name="Fumi-Tosi NaCl" if charged else "Fumi-Tosi NaCl, pairs only",
         model=model,
         species=("Na", "Cl"),
         cutoff=cutoff,
