@@ -20,6 +20,7 @@ ENDINGS = {
     ".nequip.pth": "NequIP",
     ".pth": "SevenNet",
     ".xml": "GAP",
+    ".network.pt": "atom network",
 }
 
 
@@ -51,6 +52,10 @@ def from_file(path: Path, device: torch.device) -> Potential:
     kind = ENDINGS[max(fitting, key=len)]
     if kind == "SevenNet":
         return sevennet(str(path), str(path), None, device)
+    if kind == "atom network":
+        from atomistic.learning.networks import load_network
+
+        return load_network(path, device)
     open_one = {"NEP": nep, "MACE": _mace, "NequIP": _nequip, "GAP": _gap}[kind]
     return open_one(str(path), path, device)
 

@@ -31,9 +31,9 @@ def load(name: str, *, device: str = "auto") -> Potential:
     ----------
     name : str
         One of `available`; a file, whose kind the ending of its name tells: ``nep.txt``, MACE's
-        ``.model``, a compiled ``.nequip.pt2``, SevenNet's ``.pth``, a GAP's ``.xml``; or
-        ``"package.module:factory"``, a callable without arguments that returns an ASE calculator,
-        a torch-sim model or a `Potential`.
+        ``.model``, a compiled ``.nequip.pt2``, SevenNet's ``.pth``, a GAP's ``.xml``, a
+        ``.network.pt`` of `atomistic.learning`; or ``"package.module:factory"``, a callable
+        without arguments that returns an ASE calculator, a torch-sim model or a `Potential`.
     device : str
         "auto" (a GPU where there is one), "cpu" or "cuda".
 
