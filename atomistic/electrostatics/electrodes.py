@@ -85,6 +85,8 @@ class ConstantPotential(ModelInterface):
         Potentials (V) of each electrode, one for each system of a batch.
     boundary : str
         "slab", "finite field" or "periodic".
+    fields : sequence of float, optional
+        Uniform field along z (V Å-1) that a slab stands in, of each system.
     widths : mapping of str to float, optional
         Widths (Å) of the charges of elements that are no points.
     relative_permittivity : float
@@ -119,6 +121,7 @@ class ConstantPotential(ModelInterface):
         *,
         potentials: Mapping[str, Sequence[float]],
         boundary: Boundary = "slab",
+        fields: Sequence[float] | None = None,
         widths: Mapping[str, float] | None = None,
         relative_permittivity: float = 1.0,
         cutoff: float = 9.0,
@@ -140,6 +143,7 @@ class ConstantPotential(ModelInterface):
             charges,
             potentials=potentials,
             boundary=boundary,
+            fields=fields,
             widths=widths,
             relative_permittivity=relative_permittivity,
             cutoff=cutoff,
@@ -187,13 +191,19 @@ class ConstantPotential(ModelInterface):
         self.potential = self._tensor(
             np.column_stack([np.asarray(potentials[name], float) for name in electrodes])
         )
-        self._place(structure, skin, spacing)
+        self._place(structure, skin, spacing, fields)
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
         dtype = torch.int64 if values.dtype.kind == "i" else self._dtype
         return torch.as_tensor(values, dtype=dtype, device=self._device)
 
-    def _place(self, structure: Atoms, skin: float, spacing: float | None) -> None:
+    def _place(
+        self,
+        structure: Atoms,
+        skin: float,
+        spacing: float | None,
+        fields: Sequence[float] | None,
+    ) -> None:
         """Set up all that depends on the cell and on where the electrodes are."""
         cell = self._tensor(structure.cell.array)[None]
         position = self._tensor(structure.positions)[None]
@@ -224,11 +234,13 @@ class ConstantPotential(ModelInterface):
             upper = int(middle[1] > middle[0])
             step = self.potential[:, upper] - self.potential[:, 1 - upper]
             self.field = -self.root * step / height
+        volume = float(torch.linalg.det(cell[0]))
+        # energy of that field itself, without which the two routes to a voltage differ by it
+        self.empty = -self.field.square() * volume / (8 * math.pi * COULOMB)
+        if fields is not None:
+            self.field = self.root * self._tensor(np.asarray(fields, float))
         self.wanted = self.root * self.potential[:, self.member]
         self.wanted = self.wanted + self.field[:, None] * self.stand[..., 2]
-        # energy of the field itself, without which the two routes to a voltage differ by it
-        volume = float(torch.linalg.det(cell[0]))
-        self.empty = -self.field.square() * volume / (8 * math.pi * COULOMB)
         alike = Pairs(self.cutoff, skin=0.0, width=self.width[self.held])
         found = alike.of(self.stand, self.box)
         one, other, distance = found.one, found.other, found.distance(self.stand)

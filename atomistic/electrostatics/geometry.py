@@ -66,6 +66,7 @@ def check(
     *,
     potentials: Mapping[str, Sequence[float]],
     boundary: str,
+    fields: Sequence[float] | None,
     widths: Mapping[str, float],
     relative_permittivity: float,
     cutoff: float,
@@ -100,6 +101,10 @@ def check(
         faults.append(
             f"potentials have lengths {sorted(lengths)}; give as many for each electrode as there "
             "are systems in a batch"
+        )
+    if fields is not None and (boundary != "slab" or {len(list(fields))} != lengths):
+        faults.append(
+            f"{len(list(fields))} fields are given; they are for a slab, one for each system"
         )
     if not all(np.isfinite(np.asarray(values, float)).all() for values in potentials.values()):
         faults.append("a potential is not finite")
