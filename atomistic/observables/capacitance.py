@@ -35,6 +35,7 @@ from atomistic.observables.scatter import standard_error
 
 UNLIKELY = 0.05  # chance below which a polynomial is said to miss its points
 HIGHEST = 6  # degree of a polynomial
+PATIENCE = 4  # draws looked at for each that is wanted
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def capacitance(
         Distances from the electrode (m) between which the potential is zero on average; the
         middle fifth between the electrodes if not given.
     draws : int
-        Draws of the posterior, by the Bayesian bootstrap of blocks.
+        Draws of the posterior, by the Bayesian bootstrap of blocks; those with a charge that falls
+        with the potential, which no stable cell has, are left out.
     seed : int
         Seed of the draws.
 
@@ -95,8 +97,8 @@ def capacitance(
     Raises
     ------
     ValueError
-        If too little was seen, or the voltages are too few: two for a slope of the cell, three
-        potentials for an electrode.
+        If too little was seen, there are fewer than two voltages or not two electrodes, or the
+        sign of a capacitance is lost in its error.
     """
     if method not in ("slope", "fluctuation"):
         raise ValueError(f"capacitance: method is {method!r}; expected 'slope' or 'fluctuation'.")
@@ -115,7 +117,21 @@ def capacitance(
     thermal = constants.k * temperature / constants.e  # eV
     rng = np.random.default_rng([seed, 8])
     found = [_estimate(points, thermal, method, None)]
-    found += [_estimate(points, thermal, method, rng) for _ in range(draws)]
+    worth = found[0]["capacitance"]
+    # a cell is stable: in no draw does a charge fall with the potential
+    for _ in range(PATIENCE * draws if (worth > 0).all() else 0):
+        one = _estimate(points, thermal, method, rng)
+        if (one["capacitance"] > 0).all():
+            found.append(one)
+        if len(found) > draws:
+            break
+    else:
+        low = int(np.argmin(worth))
+        raise ValueError(
+            f"capacitance: by the {method} of the charge that of the electrode is "
+            f"{worth[low] * SURFACE:.3g} F m-2 at a voltage of {points.voltage[low]:g} V, with an "
+            "error that leaves its sign open; run longer, or at voltages further apart."
+        )
     rows = {name: np.stack([one[name] for one in found]) for name in found[0]}
     potential = rows["potential"][0]
     order = np.argsort(potential)

@@ -107,6 +107,14 @@ def test_slab_equals_parrys_sum(tilt):
         found = evaluate(model, atoms)
         assert found["energy"][0] == pytest.approx(exact, abs=1e-8)
         assert "stress" not in found
+    # with a net charge, the potential far away is that of its sheet, -2 pi |z| per area
+    charge = np.tile([1.0, -0.4], 5)
+    charged = model.energy(
+        torch.tensor(atoms.positions)[None],
+        torch.tensor(atoms.cell.array)[None],
+        torch.tensor(charge)[None],
+    )
+    assert charged.item() == pytest.approx(parry(atoms, charge), abs=1e-7)
 
 
 def test_two_charged_layers_are_a_capacitor():

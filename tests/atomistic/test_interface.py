@@ -143,6 +143,9 @@ def test_fluctuations_of_a_capacitor_and_its_slope():
     for one in (slope, noisy):
         assert one.sizes["draw"] == 400
         assert abs(float(one["potential_of_zero_charge"])) < 0.2
+        # half of the cell's voltage falls at either electrode
+        ratio = one["differential_capacitance"] / one["cell_capacitance"]
+        assert ratio.values == pytest.approx(2.0, rel=0.1)
 
 
 def test_blocks_double_and_memory_stays():
@@ -264,6 +267,35 @@ def test_inner_layer_is_what_lies_before_the_ions():
     assert float(found["stern_capacitance_std"]) > 0
     with pytest.raises(ValueError, match="two or more"):
         inner_layer([flat_profile(0.0)])
+
+
+def test_molten_salt_between_electrodes(example, tmp_path):
+    study = example("molten_salt_capacitor")
+    seen, model = study.run(0.4, voltages=(0.0, 3.0), checkpoint=tmp_path / "run.pt")
+    found = study.results(seen, model, (0.0, 3.0))
+    assert set(found) == {
+        "/profile/+0.0 V",
+        "/profile/+3.0 V",
+        "/capacitance/slope",
+        "/capacitance/fluctuation",
+    }
+    layer = found["/profile/+3.0 V"]
+    area = (study.SITES * study.SPACING * 1e-10) ** 2
+    step = float(layer["z"][1] - layer["z"][0])
+    ions = layer["number_density"].sum("z").values * step * area
+    assert ions == pytest.approx([study.PAIRS, study.PAIRS], rel=1e-6)
+    # the left plate is the negative one, and cations come to it rather than to the other
+    assert float(layer["surface_charge"]) < 0 < float(layer["electrode_potential_std"])
+    other = read(seen, model.model, "right", 3.0)
+    near = [
+        float(one["charge_density"].where((one["z"] > 0) & (one["z"] < 5e-10)).sum())
+        for one in (layer, other)
+    ]
+    assert near[0] > near[1]
+    # nothing passes the walls
+    assert float(layer["number_density"].where(layer["z"] < 1e-10).sum()) == 0.0
+    study.draw(found, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
 def test_a_committee_keeps_its_own_disagreement_apart():
