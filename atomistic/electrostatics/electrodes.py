@@ -111,6 +111,23 @@ class ConstantPotential(ModelInterface):
     ------
     ValueError
         Lists everything that is wrong with the structure, the electrodes or the numbers.
+
+    Examples
+    --------
+    Two plates without electrolyte, 10 Å apart, at 1 V and at 2 V:
+
+    >>> import torch_sim
+    >>> sites = [(x, y, z) for z in (0.0, 10.0) for x in (0.0, 2.5) for y in (0.0, 2.5)]
+    >>> plates = Atoms("Pt8", positions=sites, cell=(5.0, 5.0, 10.5), pbc=True)
+    >>> model = ConstantPotential(
+    ...     plates,
+    ...     {"left": Electrode(range(4)), "right": Electrode(range(4, 8))},
+    ...     charges={},
+    ...     potentials={"left": [0.0, 0.0], "right": [1.0, 2.0]},
+    ... )
+    >>> batch = torch_sim.io.atoms_to_state([plates] * 2, torch.device("cpu"), torch.float64)
+    >>> model(batch)["electrode_charge"].numpy().round(4).tolist()
+    [[-0.0138, 0.0138], [-0.0276, 0.0276]]
     """
 
     def __init__(
