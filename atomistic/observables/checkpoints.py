@@ -16,6 +16,8 @@ def plain(state: DataclassInstance) -> dict[str, object]:
     """Return copies of the fields of `state` on the host, for ``torch.save`` to write."""
 
     def copied(value: object) -> object:
+        if isinstance(value, tuple):  # of tensors on the host that nobody changes, or of names
+            return value
         return value.detach().cpu().clone() if isinstance(value, torch.Tensor) else value
 
     return {field.name: copied(getattr(state, field.name)) for field in fields(state)}

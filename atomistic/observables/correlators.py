@@ -46,6 +46,8 @@ class Displacements:
         Frames between entries of the track.
     weight : torch.Tensor
         Weight of each atom in the centre of mass, (atom,).
+    member : torch.Tensor
+        1 where an atom is of a species, (species, atom).
     fractional, cell, position : torch.Tensor
         Last frame: fractional positions (system, atom, 3), cells as rows (system, 3, 3), and
         unwrapped positions since the first frame (system, atom, 3).
@@ -59,8 +61,8 @@ class Displacements:
         Thinned positions, (frame, system, atom, 3); only the first ``frames / stride`` are in use.
     chunk : torch.Tensor
         Collective displacements on the device, (frame, system, species, 3).
-    collective : torch.Tensor
-        Those already on the host, (frame, system, species, 3).
+    collective : tuple of torch.Tensor
+        Those already on the host, full chunks of them.
     cell_sum : torch.Tensor
         Sum of the cells of all frames, (system, 3, 3).
     """
@@ -70,6 +72,7 @@ class Displacements:
     frames: int
     stride: int
     weight: torch.Tensor
+    member: torch.Tensor
     fractional: torch.Tensor
     cell: torch.Tensor
     position: torch.Tensor
@@ -79,7 +82,7 @@ class Displacements:
     count: torch.Tensor
     track: torch.Tensor
     chunk: torch.Tensor
-    collective: torch.Tensor
+    collective: tuple[torch.Tensor, ...]
     cell_sum: torch.Tensor
 
     @property
@@ -145,13 +148,15 @@ def start(
     def zeros(*shape: int) -> torch.Tensor:
         return torch.zeros(*shape, dtype=dtype, device=device)
 
-    kinds = len(set(symbols))
+    kinds = list(dict.fromkeys(symbols))
+    member = [[float(name == kind) for name in symbols] for kind in kinds]
     return Displacements(
         symbols=tuple(symbols),
         host=tuple(host),
         frames=0,
         stride=1,
         weight=weight / weight.sum(),
+        member=torch.tensor(member, dtype=dtype, device=device),
         fractional=zeros(systems, atoms, 3),
         cell=zeros(systems, 3, 3),
         position=zeros(systems, atoms, 3),
@@ -160,8 +165,8 @@ def start(
         quartic=zeros(levels, slots, systems, atoms),
         count=torch.zeros(levels, slots, dtype=torch.int64),
         track=torch.zeros(track, systems, atoms, 3, dtype=torch.float32, device=device),
-        chunk=zeros(CHUNK, systems, kinds, 3),
-        collective=torch.zeros(0, systems, kinds, 3, dtype=dtype),
+        chunk=zeros(CHUNK, systems, len(kinds), 3),
+        collective=(),
         cell_sum=zeros(systems, 3, 3),
     )
 
@@ -212,7 +217,7 @@ def push(state: Displacements, position: torch.Tensor, cell: torch.Tensor) -> No
     fractional = torch.linalg.solve(cell, position, left=False)
     if state.frames:
         step = unwrapped_step(fractional, state.fractional, cell, state.cell)
-        state.position += step - torch.einsum("a,sax->sx", state.weight, step)[:, None]
+        state.position += step - (state.weight @ step)[:, None]
     elif not torch.isfinite(fractional).all():
         raise ValueError("observer: the first frame is not finite; check cell and positions.")
     state.fractional, state.cell = fractional, cell
@@ -232,7 +237,8 @@ def _levels(state: Displacements) -> None:
         pushed = state.frames // slots**level
         kept = min(pushed, slots)
         if kept:
-            square = (state.position - state.buffer[level, :kept]).square().sum(-1)
+            step = state.position - state.buffer[level, :kept]
+            square = step.square_() @ step.new_ones(3)  # faster than a sum over so few
             # slot i was written (pushed - 1 - i) mod slots pushes before the last
             lag = (pushed - 1 - torch.arange(kept)) % slots
             where = lag.to(square.device)
@@ -258,17 +264,15 @@ def _track(state: Displacements) -> None:
 def _collect(state: Displacements) -> None:
     """Keep the collective displacement of each species; move full chunks to the host."""
     index = state.frames % CHUNK
-    for kind, name in enumerate(state.species):
-        mine = [other == name for other in state.symbols]
-        state.chunk[index, :, kind] = state.position[:, mine].sum(1)
+    state.chunk[index] = state.member @ state.position
     if index == CHUNK - 1:
-        state.collective = torch.cat([state.collective, state.chunk.cpu()])
+        state.collective = (*state.collective, state.chunk.to("cpu", copy=True))
 
 
 def collective_displacement(state: Displacements) -> np.ndarray:
     """Return the collective displacement (Å) of each species, (system, frame, species, xyz)."""
     rest = state.chunk[: state.frames % CHUNK].cpu()
-    return np.moveaxis(torch.cat([state.collective, rest]).numpy(), 0, 1)
+    return np.moveaxis(torch.cat([*state.collective, rest]).numpy(), 0, 1)
 
 
 def lags(state: Displacements) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -297,7 +301,7 @@ def restart(saved: Mapping[str, object], *, device: str | torch.device = "cpu") 
     ValueError
         If `saved` is not such a checkpoint.
     """
-    return revived(Displacements, saved, device=device, on_host=("count", "collective"))
+    return revived(Displacements, saved, device=device, on_host=("count",))
 
 
 def observed(

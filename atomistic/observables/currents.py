@@ -23,6 +23,7 @@ from atomistic.observables.green_kubo import green_kubo_conductivity, green_kubo
 from atomistic.units import ANGSTROM, ELECTRONVOLT, EV_PER_CUBIC_ANGSTROM, PICOSECOND
 
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+FLAT = [3 * row + column for row, column in VOIGT]
 CHANNELS = 3 + len(VOIGT)
 # what the autocorrelations are of: the current's three and five independent shears
 SHEAR = np.zeros((5, CHANNELS))
@@ -178,10 +179,9 @@ def push(
             f"observer of currents: velocity, stress and volume of shapes {given} were pushed, "
             f"expected {expected}."
         )
-    current = torch.einsum("a,sax->sx", state.charge, velocity.to(state.charge))
-    frame = torch.cat(
-        [current, torch.stack([stress[:, i, j] for i, j in VOIGT], 1).to(current)], dim=1
-    )
+    current = state.charge @ velocity.to(state.charge)
+    tensor = stress.reshape(-1, 9)[:, FLAT].to(current)
+    frame = torch.cat([current, tensor], dim=1)
     _block(state, frame)
     _correlate(state, frame @ state.parts.T)
     state.volume += volume.to(state.volume)
