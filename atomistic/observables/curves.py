@@ -18,19 +18,16 @@ import xarray as xr
 from scipy.special import stdtrit
 
 from atomistic.observables.displacements import LONGEST_LAG
+from atomistic.observables.lines import slope_weights
 from atomistic.observables.self_diffusion import (
     LATEST_START,
     SCAN_LEVEL,
     TOLERANCE,
     _later,
-    _positive,
     _refusal,
-    chance_of_slower,
     combine,
-    line_weights,
-    slope_weights,
-    slow_excess,
 )
+from atomistic.observables.slow_relaxation import less_relaxation
 from atomistic.units import ANGSTROM, PICOSECOND
 
 MOST_LAGS = 48
@@ -149,30 +146,19 @@ def self_diffusivity_of_curves(
     if len(lags) - 3 < len(candidates):
         candidates = lags[: max(1, len(lags) - 3)]
     taken = _start(mean, lags, covariance, candidates)
-    bent = taken < 0
     start = float(candidates[taken])
     kept = lags >= start
     weight = slope_weights(lags[kept])
     variance = float(weight @ covariance[np.ix_(kept, kept)] @ weight) * len(curves) / 36.0
     variance = max(variance, 0.0)
-    value, error = combine(curves[:, kept] @ weight / 6.0, variance, FEW_RUNS, draws, rng)
-    relaxed = float(line_weights(lags[kept])[1] @ mean[kept])
-    excess, doubt = np.zeros(draws), 0.0
-    if value > 0 and error.any():
-        excess = slow_excess(
-            mean[kept],
-            lags[kept],
-            36.0 * float(error.var()),
-            draws,
-            rng,
-            chance=chance_of_slower(relaxed),
-        )
-        excess /= 6.0
-    if bent:
+    value, error, spread = combine(curves[:, kept] @ weight / 6.0, np.full(draws, variance), rng)
+    doubt = 0.0
+    if taken < 0:
         before = lags >= candidates[_later(candidates, start / 2)]
         doubt = abs(float(slope_weights(lags[before]) @ mean[before]) / 6.0 - value)
-        error = error + rng.standard_normal(draws) * doubt
-    best, std, sample = _positive(value, error, excess, rng)
+    best, std, sample, bend = less_relaxation(
+        value, error, spread, mean[kept], lags[kept], doubt=doubt, rng=rng
+    )
     hops, refusal = _refusal(
         label=label,
         replicas=len(curves),
@@ -183,7 +169,7 @@ def self_diffusivity_of_curves(
         relative=std / best if best > 0 else np.inf,
         growth=6.0 * value * lags[-1],
         offset=float(np.mean((mean - 6.0 * value * lags)[kept])),
-        bend=max(float(excess.mean()), doubt) / value if value > 0 else 0.0,
+        bend=bend,
         pace=0.0,
     )
     if refusal:

@@ -14,6 +14,9 @@ FEWEST_FRAMES = 50
 LAGS = 48  # of a stored trajectory, geometrically spaced
 LONGEST_LAG = 0.7  # of the run
 TRACK = 1024  # most frames of the thinned track
+SPAN = 16  # lags read off one matrix product
+FEWEST_ORIGINS = 256  # below which origins are not thinned
+ATOMS_AT_ONCE = 16  # whose positions fit a cache
 DIMS = {
     "position": ("condition", "replica", "frame", "atom", "xyz"),
     "cell": ("condition", "replica", "xyz", "partner"),
@@ -96,6 +99,20 @@ def _equally_spaced(time: np.ndarray) -> bool:
     return bool(step[0] > 0 and np.allclose(step, step.mean(), rtol=1e-3, atol=0.0))
 
 
+def drift(trajectory: xr.Dataset, condition: int, *, host: Sequence[str] = ()) -> np.ndarray:
+    """Return how far the host's centre of mass has moved since the first frame (m).
+
+    (replica, frame, xyz); of all atoms if `host` is empty.
+    """
+    position = trajectory["position"].values[condition]
+    symbols = trajectory["symbol"].values.astype(str)
+    chosen = np.isin(symbols, list(host)) if len(host) else np.ones(len(symbols), dtype=bool)
+    weight = np.where(chosen, [mass(symbol) for symbol in symbols], 0.0)
+    weight = (weight / weight.sum()).astype(position.dtype)
+    centre = (position.swapaxes(-1, -2) @ weight).astype(float)
+    return centre - centre[:, :1]
+
+
 def relative_positions(
     trajectory: xr.Dataset, condition: int, *, host: Sequence[str] = ()
 ) -> np.ndarray:
@@ -109,20 +126,36 @@ def relative_positions(
     empty `host` means all atoms: the centre of mass at rest.
     """
     position = trajectory["position"].values[condition].astype(np.float64)
-    symbols = trajectory["symbol"].values.astype(str)
-    chosen = np.isin(symbols, list(host)) if len(host) else np.ones(len(symbols), dtype=bool)
-    weight = np.array([mass(symbol) for symbol in symbols[chosen]])
     position -= position[:, :1].copy()
-    drift = np.einsum("a,rfax->rfx", weight / weight.sum(), position[:, :, chosen])
-    return position - drift[:, :, None]
+    return position - drift(trajectory, condition, host=host)[:, :, None]
 
 
-def mean_squared_displacement(position: np.ndarray, lags: np.ndarray) -> np.ndarray:
+def lag_grid(frames: int) -> np.ndarray:
+    """Return about 48 lags (frames), geometric up to 0.7 of the run, where origins can be thinned.
+
+    Lags of 16 strides or more are multiples of the stride that `mean_squared_displacement` takes.
+    """
+    lags = np.unique(np.round(np.geomspace(1, LONGEST_LAG * frames, LAGS)).astype(int))
+    stride = _origin_strides(lags, frames)
+    return np.unique(np.round(lags / stride).astype(int) * stride)
+
+
+def _origin_strides(lags: np.ndarray, frames: int) -> np.ndarray:
+    """Return the largest power of two that is no more than an eighth of the lag; few, if short."""
+    stride = 2 ** np.floor(np.log2(np.maximum(lags / SPAN * 2, 1.0))).astype(int)
+    return np.minimum(stride, 2 ** int(np.log2(max(1.0, frames / FEWEST_ORIGINS))))
+
+
+def mean_squared_displacement(
+    position: np.ndarray, lags: np.ndarray, *, drift: np.ndarray | None = None
+) -> np.ndarray:
     r"""Return the mean squared displacement (m2) of each particle, (replica, atom, lag).
 
     .. math:: \mathrm{MSD}_i(t) = \langle |r_i(s + t) - r_i(s)|^2 \rangle_s
 
-    over all origins s.
+    over all origins s; beyond 16 frames over every second, fourth, ... origin, an eighth of a lag
+    apart at most, if the lag is a multiple of that and 256 origins are left: displacements that
+    overlap by so much tell the same. In the precision of `position`.
 
     Parameters
     ----------
@@ -130,18 +163,65 @@ def mean_squared_displacement(position: np.ndarray, lags: np.ndarray) -> np.ndar
         Unwrapped positions (m), (replica, frame, atom, xyz).
     lags : numpy.ndarray
         Lags (frames), positive integers.
+    drift : numpy.ndarray, optional
+        What is taken off the positions of all atoms (m), (replica, frame, xyz).
     """
-    out = np.empty((position.shape[0], position.shape[2], len(lags)))
-    for index, lag in enumerate(lags):
-        step = position[:, lag:] - position[:, :-lag]
-        out[..., index] = np.einsum("rfax,rfax->ra", step, step) / step.shape[1]
+    replicas, frames, atoms, axes = position.shape
+    lags = np.asarray(lags)
+    stride = _origin_strides(lags, frames)
+    while (left := lags % stride).any():
+        stride = np.where(left, stride // 2, stride)
+    out = np.empty((replicas, atoms, len(lags)))
+    for replica in range(replicas):
+        rows = position[replica].reshape(frames, atoms * axes)
+        shift = None if drift is None else drift[replica].T.astype(position.dtype)
+        for first in range(0, atoms, ATOMS_AT_ONCE):
+            part = rows[:, first * axes : (first + ATOMS_AT_ONCE) * axes]
+            series = np.ascontiguousarray(part.T)
+            if shift is not None:
+                series -= np.tile(shift, (len(series) // axes, 1))
+            for step in np.unique(stride):
+                mine = np.flatnonzero(stride == step)
+                square = _mean_squares(series[:, ::step], lags[mine] // step)
+                square = square.reshape(-1, axes, len(mine)).sum(1)
+                out[replica, first : first + ATOMS_AT_ONCE, mine] = square.T
     return out
+
+
+def _mean_squares(series: np.ndarray, lags: np.ndarray) -> np.ndarray:
+    """Return mean squared differences of each row over all origins, (row, lag).
+
+    Short lags are read off the products of positions in windows, of which one matrix product makes
+    all at once; positions count from the beginning of their window, so little cancels.
+    """
+    rows, frames = series.shape
+    out = np.zeros((rows, len(lags)))
+    blocks = max(0, frames // SPAN - 1)
+    done = np.zeros(len(lags), dtype=int)
+    near = np.flatnonzero(lags <= SPAN)
+    if blocks and len(near) > 1:
+        window = np.lib.stride_tricks.sliding_window_view(series, 2 * SPAN, axis=1)
+        window = window[:, : blocks * SPAN : SPAN]
+        window = window - window[:, :, :1]
+        product = window[:, :, :SPAN].swapaxes(1, 2) @ window
+        square = np.einsum("rbi,rbi->ri", window, window)
+        origin = np.arange(SPAN)
+        for index in near.tolist():
+            ends = origin + lags[index]
+            sums = square[:, origin] + square[:, ends] - 2 * product[:, origin, ends]
+            out[:, index] = sums.sum(1)
+            done[index] = blocks * SPAN
+    for index, lag in enumerate(lags):
+        rest = series[:, done[index] :]
+        step = rest[:, lag:] - rest[:, :-lag]
+        out[:, index] += np.einsum("rf,rf->r", step, step)
+    return out / (frames - lags)
 
 
 def observe(
     trajectory: xr.Dataset, *, host: Sequence[str] = (), chosen: Sequence[str] = ()
 ) -> xr.Dataset:
-    """Observe a TRAJECTORY: displacements over all origins, and a thinned track, in one frame.
+    """Observe a TRAJECTORY: displacements over its origins, and a thinned track, in one frame.
 
     What comes out is all that the transport estimators read, whatever the length of the run. The
     observer in `atomistic.observables.correlators` makes the same Dataset during a run.
@@ -188,13 +268,15 @@ def observe(
     frames = trajectory.sizes["frame"]
     time = trajectory["time"].values
     interval = float(np.diff(time).mean())
-    lags = np.unique(np.round(np.geomspace(1, LONGEST_LAG * frames, LAGS)).astype(int))
+    lags = lag_grid(frames)
     stride = -(-frames // TRACK)
     squares, tracks = [], []
     for condition in range(trajectory.sizes["condition"]):
-        position = relative_positions(trajectory, condition, host=host)
-        squares.append(mean_squared_displacement(position, lags))
-        tracks.append(position[:, ::stride])
+        position = trajectory["position"].values[condition]
+        moved = drift(trajectory, condition, host=host)
+        squares.append(mean_squared_displacement(position, lags, drift=moved))
+        track = position[:, ::stride].astype(float)
+        tracks.append(track - track[:, :1] - moved[:, ::stride, None])
     return observed_dataset(
         np.stack(squares),
         lags * interval,

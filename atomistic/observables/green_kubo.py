@@ -65,7 +65,8 @@ def zero_frequency(
 
     Bands of 8 ordinates up to `highest` are fitted. The widest whose :math:`b_0` agrees with that
     of every narrower band, within three standard errors of the difference, is halved and taken
-    (Lepski's rule); what the halving changes is added to the error.
+    (Lepski's rule). What the halving changes is noise, or else a bias, which then belongs to the
+    error: draws hold it as often as it is the likelier of the two, both being as likely before.
 
     Parameters
     ----------
@@ -122,7 +123,13 @@ def zero_frequency(
             break
         widest = index
     taken = max(0, int(np.searchsorted(ends, CUT * ends[widest], side="right")) - 1)
-    width = np.hypot(np.sqrt(variance[taken]), value[widest] - value[taken])
+    # nested fits differ by noise alone, or by a bias as large as the rule lets pass: which is it?
+    change = value[widest] - value[taken]
+    noise = max(variance[taken] - variance[widest], np.finfo(float).tiny)
+    wide = 1.0 + AGREEMENT**2
+    chance = 1.0 / (1.0 + np.sqrt(wide) * np.exp(-0.5 * change**2 / noise * (1.0 - 1.0 / wide)))
+    biased = rng.random(draws) < chance
+    width = np.sqrt(variance[taken] + biased * change**2)
     sample = np.exp(value[taken] + width * rng.standard_normal(draws))
     return float(np.exp(value[taken])), sample, float(frequency[ends[taken] - 1])
 

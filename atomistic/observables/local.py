@@ -9,11 +9,10 @@ import xarray as xr
 from scipy.optimize import brentq
 
 from atomistic.observables.displacements import (
-    LAGS,
-    LONGEST_LAG,
     TRACK,
     Walk,
     checked,
+    lag_grid,
     mean_squared_displacement,
     relative_positions,
     species,
@@ -78,7 +77,7 @@ def diffusion_tensor(
     count = trajectory.sizes["frame"]
     time = trajectory["time"].values
     interval = float(np.diff(time).mean())
-    lags = np.unique(np.round(np.geomspace(1, LONGEST_LAG * count, LAGS)).astype(int))
+    lags = lag_grid(count)
     stride = -(-count // TRACK)
     symbols = trajectory["symbol"].values.astype(str)
     shape = (trajectory.sizes["condition"], len(names), 3)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from scipy.special import log_ndtr, stdtrit
-from scipy.stats import truncnorm
+from scipy.special import stdtrit
 
 from atomistic.observables.displacements import (
     LONGEST_LAG,
@@ -18,54 +17,21 @@ from atomistic.observables.displacements import (
     species,
     walk,
 )
-from atomistic.observables.shared_motion import (
-    inflation,
-    low_frequency_power,
-    shared_fluctuation,
-)
-from atomistic.units import ANGSTROM, PICOSECOND
+from atomistic.observables.lines import slope_weights
+from atomistic.observables.shared_motion import correlations, linked, pace
+from atomistic.observables.slow_relaxation import HOP, less_relaxation
+from atomistic.units import PICOSECOND
 
 LATEST_START = 0.3  # of the run: a later start leaves too little to fit
 SCAN_LEVEL = 0.005  # chance that a scan finds a departure where there is none
 TOLERANCE = 0.02  # relative difference that is let pass however small the error
 LARGEST_BEND = 0.3  # share of D that may still be relaxation
-RELAXATIONS = 12  # times tried for what the run is too short to see end
-LEAST_CHANCE, SLOWER = 0.05, 10.0  # of slower relaxation; it grows with what relaxed before
-LEAST_SHARE = 0.05  # of the line's slope that must be left for diffusion
-HOP = 2.0 * ANGSTROM  # net displacement that counts as one hop
 FEWEST_HOPS = 30.0
 LARGEST_ERROR = 0.35  # relative; above it the number is refused
-FEWEST_ORDINATES, MOST_ORDINATES = 16, 64  # low frequencies that M/M_eff is measured from
+FEWEST_ORDINATES, MOST_ORDINATES = 16, 32  # low frequencies that correlations are measured from
 DRIFT_LIMIT = 4.0  # standard errors between the halves of a run, and
 LARGEST_DRIFT = 0.15  # relative to the first
 SCATTER_PRIOR = 0.3  # scale of the half-Cauchy prior of replica scatter, in within-replica errors
-
-
-def line_weights(lags: np.ndarray) -> np.ndarray:
-    r"""Return weights w such that w @ MSD are slope and intercept of its least-squares line.
-
-    The covariance of the time-averaged MSD of a free walker at lags :math:`t_i \le t_j` is
-    :math:`C_{ij} \propto t_i^2 / n_j` with :math:`n_j \propto 1/t_j` independent lengths. That
-    makes :math:`\mathrm{MSD}(t)/t` a random walk in t: its increments are independent with variance
-    :math:`t_i - t_{i-1}`, the precision is tridiagonal and the weights need no data. The line has
-    an intercept: the plateau that rattling leaves.
-
-    Parameters
-    ----------
-    lags : numpy.ndarray
-        Lags (any unit), increasing, at least three.
-    """
-    precision = 1.0 / np.diff(lags, prepend=0.0)
-    difference = np.eye(len(lags)) - np.eye(len(lags), k=-1)
-    operator = difference / lags  # MSD to independent increments
-    design = operator @ np.column_stack([lags, np.ones_like(lags)])
-    weighted = design.T * precision
-    return np.asarray(np.linalg.solve(weighted @ design, weighted) @ operator)
-
-
-def slope_weights(lags: np.ndarray) -> np.ndarray:
-    """Return the weights of the slope alone (`line_weights`)."""
-    return np.asarray(line_weights(lags)[0])
 
 
 @dataclass(frozen=True)
@@ -83,19 +49,19 @@ class Estimate:
 
 
 def combine(
-    values: np.ndarray, variance: float, freedom: float, draws: int, rng: np.random.Generator
-) -> tuple[float, np.ndarray]:
-    r"""Return the mean over replicas and draws of the error of that mean (random effects).
+    values: np.ndarray, within: np.ndarray, rng: np.random.Generator
+) -> tuple[float, np.ndarray, np.ndarray]:
+    r"""Return the mean over replicas, and draws of its error and of that error's variance.
 
-    Replica estimates scatter by their own error `variance` (known to `freedom` degrees) and by a
-    spread tau of the replicas themselves, :math:`D_r \sim N(D, v + \tau^2)`, with a half-Cauchy
-    prior on tau. A mean over fewer than four replicas takes the within-replica error alone.
+    Replica estimates scatter by their own error, of which draws of the variance v are given, and by
+    a spread tau of the replicas themselves, :math:`D_r \sim N(D, v + \tau^2)`, with a half-Cauchy
+    prior on tau (random effects). A mean over fewer than four replicas takes the within-replica
+    error alone.
     """
-    replicas = len(values)
+    replicas, draws = len(values), len(within)
     mean = float(values.mean())
-    within = variance * freedom / rng.chisquare(freedom, draws)
-    if replicas < 4 or variance <= 0:
-        return mean, rng.standard_normal(draws) * np.sqrt(within / replicas)
+    if replicas < 4 or not (within > 0).all():
+        return mean, rng.standard_normal(draws) * np.sqrt(within / replicas), within / replicas
     squares = float(((values - mean) ** 2).sum())
     tau = np.concatenate([[0.0], np.geomspace(0.02, 50.0, 200)])  # in within-replica errors
     prior = 1.0 / (1.0 + (tau / SCATTER_PRIOR) ** 2) * np.gradient(tau)
@@ -104,125 +70,49 @@ def combine(
     log = -0.5 * (replicas - 1) * np.log(total) - 0.5 * squares / total
     weight = np.exp(log - log.max()) * prior
     flat = rng.choice(weight.size, draws, p=(weight / weight.sum()).ravel())
-    return mean, rng.standard_normal(draws) * np.sqrt(total.ravel()[flat] / replicas)
+    variance = total.ravel()[flat] / replicas
+    return mean, rng.standard_normal(draws) * np.sqrt(variance), variance
 
 
 def start_scan(
-    msd: np.ndarray, lags: np.ndarray, power: np.ndarray, duration: float
-) -> tuple[np.ndarray, np.ndarray, list[tuple[float, int]], int]:
-    """Return candidate start lags, each particle's slope from each, M/M_eff, and the one taken.
+    scan: np.ndarray, candidates: np.ndarray, factors: np.ndarray, *, sharing: float = 1.0
+) -> int:
+    """Return which candidate start lag is taken; -1, the last, if all but the last three bend.
 
     The first start lag whose slope agrees with the slope from **every** later start lag, within
     the error of their difference or 2 %, is doubled and taken (Lepski's rule). The difference is
     held against Student's t of as many degrees as there are independent particles, at a level of
     0.5 % for all octaves of later lags together: a fixed number of standard errors would see a
-    departure by chance the more often the longer the run. -1, the last, says that none did but
-    the last three, which have nothing left to be held against.
+    departure by chance the more often the longer the run. The last three have nothing left to be
+    held against.
 
     Parameters
     ----------
-    msd : numpy.ndarray
-        Mean squared displacement of each particle, (replica, atom, lag).
-    lags : numpy.ndarray
-        Lags (s).
-    power : numpy.ndarray
-        Low-frequency power of each particle, (replica, atom, frequency).
-    duration : float
-        Length of the run (s).
+    scan : numpy.ndarray
+        Slope of each particle from each candidate (m2 s-1), (candidate, replica, atom).
+    candidates : numpy.ndarray
+        Start lags (s).
+    factors : numpy.ndarray
+        M/M_eff of what displacements share, (candidate,).
+    sharing : float
+        By how much more what particles share inflates a variance.
     """
-    candidates = lags[lags <= LATEST_START * duration]
-    slopes, factors = [], []
-    for lag in candidates:
-        inside = lags >= lag
-        slopes.append(msd[..., inside] @ slope_weights(lags[inside]))
-        band = min(power.shape[-1], max(FEWEST_ORDINATES, int(duration / (2 * lag))))
-        factors.append(inflation(power[..., : band // 2 * 2]))
-    scan = np.stack(slopes)
-    particles = msd.shape[0] * msd.shape[1]
+    particles = scan.shape[1] * scan.shape[2]
     for index in range(len(candidates) - 3):
         departure = scan[index + 1 :] - scan[index]
-        factor = factors[index][0]
-        freedom = max(particles / factor - 1.0, 1.0)
-        spread = np.sqrt(departure.var((1, 2)) / freedom)
+        freedom = max(particles / factors[index] - 1.0, 1.0)
+        spread = np.sqrt(sharing * departure.var((1, 2)) / freedom)
         octaves = max(1.0, np.log2(candidates[-1] / candidates[index]))
         agreement = stdtrit(freedom, 1.0 - SCAN_LEVEL / (2 * octaves))
         allowed = np.maximum(agreement * spread, TOLERANCE * abs(scan[index].mean()))
         if (abs(departure.mean((1, 2))) <= allowed).all():
-            return candidates, scan, factors, _later(candidates, 2 * candidates[index])
-    return candidates, scan, factors, -1
+            return _later(candidates, 2 * candidates[index])
+    return -1
 
 
 def _later(candidates: np.ndarray, lag: float) -> int:
     """Return the index of the first candidate that is at least `lag`, or of the last."""
     return min(int(np.searchsorted(candidates, lag * (1 - 1e-9))), len(candidates) - 1)
-
-
-def slow_excess(
-    curve: np.ndarray,
-    lag: np.ndarray,
-    variance: float,
-    draws: int,
-    rng: np.random.Generator,
-    *,
-    chance: float = 0.5,
-) -> np.ndarray:
-    r"""Draw how much of a line's slope (m2 s-1) is relaxation that the run is too short to end.
-
-    .. math:: \mathrm{MSD}(t) = 6 D t + b_0 + b (1 - e^{-t/\tau}), \qquad b \ge 0
-
-    Ions that jump back and cages that relax slowly bend the curve down at lags that a line fitted
-    to noise cannot see, so a straight line is biased upwards. Given tau the part of the bend that
-    is orthogonal to lines (in the metric of the covariance of `slope_weights`) measures b,
-    independently of the slope; b has a half-normal prior of one hop length squared, tau is
-    log-uniform from the start lag to the run, and b > 0 has the prior probability `chance`.
-
-    Parameters
-    ----------
-    curve : numpy.ndarray
-        Mean squared displacement from the start lag on (m2), (lag,).
-    lag : numpy.ndarray
-        Lags (s).
-    variance : float
-        Variance of the slope of the line (m4 s-2), which sets the scale of the covariance.
-    draws : int
-        Number of draws.
-    rng : numpy.random.Generator
-        Their source.
-    chance : float
-        Prior probability that there is such a relaxation.
-    """
-    time = lag / lag[0]
-    weights = slope_weights(time)
-    covariance = np.minimum.outer(time, time) ** 2 * np.maximum.outer(time, time)
-    scale = variance * lag[0] ** 2 / (weights @ covariance @ weights)
-    precision = np.linalg.inv(covariance)
-    design = np.column_stack([time, np.ones_like(time)])
-    projection = design @ np.linalg.solve(design.T @ precision @ design, design.T @ precision)
-    relaxation = np.geomspace(1.0, 1.5 * time[-1], RELAXATIONS)
-    bends = 1.0 - np.exp(-time / relaxation[:, None])
-    across = bends - bends @ projection.T
-    information = np.einsum("ti,ij,tj->t", across, precision, across) / scale
-    seen = across @ precision @ curve / scale
-    spread = 1.0 / (information + HOP**-4)
-    centre = spread * seen
-    log = 0.5 * np.log(spread * HOP**-4) + 0.5 * centre**2 / spread
-    log += np.log(2.0) + log_ndtr(centre / np.sqrt(spread))
-    log = np.concatenate([[np.log1p(-chance)], np.log(chance / RELAXATIONS) + log])
-    weight = np.exp(log - log.max())
-    pick = rng.choice(RELAXATIONS + 1, draws, p=weight / weight.sum())
-    row = np.maximum(pick - 1, 0)
-    low = -centre[row] / np.sqrt(spread[row])
-    height = truncnorm.rvs(low, np.inf, random_state=rng) * np.sqrt(spread[row]) + centre[row]
-    return np.where(pick > 0, height * (bends @ weights)[row] / lag[0], 0.0)
-
-
-def chance_of_slower(relaxed: float) -> float:
-    """Return the prior probability of relaxation after the start lag from that before it (m2).
-
-    One half once a tenth of a squared hop relaxed before the start; a twentieth for walkers that
-    were never caged and did not rattle.
-    """
-    return 0.5 * float(np.clip(SLOWER * relaxed / HOP**2, 2 * LEAST_CHANCE, 1.0))
 
 
 def estimate(
@@ -239,14 +129,15 @@ def estimate(
     **Start lag** :math:`t_0`: twice the first lag from which the slope agrees with the slope from
     every later start (`start_scan`), so that ballistic flight, rattling and motion inside cages
     are left out; b is the offset they leave. **Error**: the scatter of the same linear estimate
-    between particles, times M/M_eff (the greater of `shared_motion.inflation` and
-    `shared_fluctuation`), combined over replicas (`combine`); where every start still bends, plus
-    the change over the last doubling of the start. **Draws** are log-normal about the line's D,
-    positive and skewed as sums of squares are, less what slower relaxation may still hold
-    (`slow_excess`), so intervals of short runs reach further down than up; that there is any is
-    the likelier, the more relaxed before the start (`chance_of_slower`). **Refused**, with a
-    sentence: fewer than 30 hops of 2 Å, or an error above 35 %; a curve that bends by more than
-    30 % or grows by less than b; a different pace in the two halves of the run.
+    between particles, times what they share, of which there are draws (`shared_motion.pace`),
+    combined over replicas (`combine`); where every start still bends, plus the change over the
+    last doubling of the start. What particles share widens what the scan allows as well, so it is
+    made twice. **Draws** are log-normal about the line's D, positive and skewed as sums of squares
+    are, less what slower relaxation may still hold (`slow_excess`), so intervals of short runs
+    reach further down than up; that there is any is the likelier, the more relaxed before the
+    start (`chance_of_slower`). **Refused**, with a sentence: fewer than 30 hops of 2 Å, or an
+    error above 35 %; a curve that bends by more than 30 % or grows by less than b; a different
+    pace in the two halves of the run.
 
     A cage that relaxes more slowly than about a tenth of the run cannot be told from diffusion by
     displacements alone: the verdict is about what the run can show.
@@ -275,43 +166,51 @@ def estimate(
     inside = seen.lag <= LONGEST_LAG * seen.duration
     lags, msd = seen.lag[inside], seen.msd[..., inside]
     replicas, frames, atoms, _ = seen.track.shape
-    power = low_frequency_power(seen.track, min(MOST_ORDINATES, 2 * (frames // 4)))
-    candidates, scan, factors, taken = start_scan(msd, lags, power, seen.duration)
+    candidates = lags[lags <= LATEST_START * seen.duration]
+    scan = np.stack(
+        [msd[..., lags >= lag] @ slope_weights(lags[lags >= lag]) for lag in candidates]
+    )
+    products = correlations(seen.track, min(MOST_ORDINATES, frames // 4))
+    found = []
+    for lag in candidates:
+        band = max(FEWEST_ORDINATES, int(seen.duration / (2 * lag)))
+        part = (product[:band, :band] for product in products)
+        found.append(linked(*part, atoms=atoms, replicas=replicas))
+    factors, significance = np.array(found).T
+
+    sharing, factor, more, step, taken = np.ones(draws), 1.0, 1.0, 0, -1
+    for _ in range(2):  # what particles share depends on the start, and the start on that
+        taken = start_scan(scan, candidates, factors, sharing=more)
+        before, step = step, max(1, round(float(candidates[taken]) / seen.track_interval))
+        if atoms == 1 or step == before:
+            break
+        factor = float(factors[taken])
+        floor = factor * (atoms - 1) / (atoms - factor)  # of the scatter about the mean
+        sharing = pace(
+            seen.track,
+            min(step, frames // 4),
+            floor=floor,
+            significance=float(significance[taken]),
+            draws=draws,
+            rng=rng,
+        )
+        more = float(np.median(sharing)) / floor
     start, slope = float(candidates[taken]), scan[taken]
-    step = min(max(1, round(start / seen.track_interval)), frames // 4)
-    together, independent = shared_fluctuation(seen.track, step)
-    factor, freedom = max((together, independent), factors[taken])
 
     axis = 1 if atoms > 1 else 0  # a lone atom scatters between replicas only
-    scatter = ((slope - slope.mean(axis, keepdims=True)) ** 2).sum()
-    particles = replicas * atoms
-    # the scatter about a mean of particles that move together misses what they share
-    known = particles - slope.shape[1 - axis] * factor
-    variance = scatter / max(known, 1.0) * factor / atoms / 36.0
-    sure = max(1.0, min(float(freedom), known / factor))
-    mean, error = combine(slope.mean(1) / 6.0, variance, sure, draws, rng)
-    kept = lags >= start
-    bent = taken < 0
-    excess, doubt = np.zeros(draws), 0.0
-    if mean > 0 and error.any():
-        curve = msd[..., kept].mean((0, 1))
-        relaxed = float(line_weights(lags[kept])[1] @ curve)
-        excess = slow_excess(
-            curve,
-            lags[kept],
-            36.0 * float(error.var()),
-            draws,
-            rng,
-            chance=chance_of_slower(relaxed),
-        )
-        excess /= 6.0
-    if bent:
+    freedom = slope.size - slope.shape[1 - axis]
+    scatter = ((slope - slope.mean(axis, keepdims=True)) ** 2).sum() / max(freedom, 1)
+    sure = max(1.0, freedom / factor)
+    within = sharing * scatter * sure / rng.chisquare(sure, draws) / atoms / 36.0
+    mean, error, variance = combine(slope.mean(1) / 6.0, within, rng)
+    kept, doubt = lags >= start, 0.0
+    if taken < 0:
         doubt = abs(scan[_later(candidates, start / 2)].mean() / 6.0 - mean)
-        error = error + rng.standard_normal(draws) * doubt
-    value, std, sample = _positive(mean, error, excess, rng)
-    if known <= 0:
+    value, std, sample, bend = less_relaxation(
+        mean, error, variance, msd[..., kept].mean((0, 1)), lags[kept], doubt=doubt, rng=rng
+    )
+    if not freedom:
         std = np.inf
-    bend = max(float(excess.mean()), doubt) / mean if mean > 0 else 0.0
 
     offset = float(np.mean((msd.mean((0, 1)) - lags * slope.mean())[kept]))
     half = frames // 2
@@ -321,7 +220,8 @@ def estimate(
         for part in (slice(0, half), slice(frames - half, frames))
     )
     change = second - first
-    pace = abs(change.mean()) / np.sqrt(change.var() * factor / particles + np.finfo(float).tiny)
+    common = float(np.median(sharing))
+    drift = abs(change.mean()) / np.sqrt(change.var() * common / slope.size + np.finfo(float).tiny)
     hops, refusal = _refusal(
         label=label,
         replicas=replicas,
@@ -333,7 +233,7 @@ def estimate(
         growth=slope.mean() * lags[-1],
         offset=offset,
         bend=bend,
-        pace=pace if abs(change.mean()) > LARGEST_DRIFT * first.mean() else 0.0,
+        pace=drift if abs(change.mean()) > LARGEST_DRIFT * first.mean() else 0.0,
     )
     said = f"diffusive from {start / PICOSECOND:.2g} ps"
     if bend > 0.1:
@@ -345,29 +245,11 @@ def estimate(
         std=std,
         draws=sample,
         start=start,
-        inflation=factor,
+        inflation=common,
         hops=hops,
         diffusive=not refusal,
         verdict=refusal or said,
     )
-
-
-def _positive(
-    mean: float, error: np.ndarray, excess: np.ndarray, rng: np.random.Generator
-) -> tuple[float, float, np.ndarray]:
-    """Return value, error and positive draws of a slope less the part that is not diffusion."""
-    if mean <= 0 or not error.any():
-        return mean, np.inf, np.full(len(error), np.nan)
-    width = np.sqrt(np.log1p(error.var() / mean**2))
-    line = mean * np.exp(width * error / error.std())
-    sample = line - excess
-    possible = sample > LEAST_SHARE * line
-    if possible.mean() < 0.1:
-        return mean, np.inf, np.full(len(error), np.nan)
-    # a draw that leaves no diffusion is not a possible one: draw again among those that are
-    sample = np.where(possible, sample, rng.choice(sample[possible], len(sample)))
-    value = max(mean - float(np.median(excess)), float(np.quantile(sample, 0.16)))
-    return value, float(sample.std()), sample
 
 
 def _refusal(

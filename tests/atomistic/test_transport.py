@@ -9,22 +9,16 @@ from scipy import constants
 
 from atomistic.observables.conductivity import conductivity
 from atomistic.observables.displacements import (
+    lag_grid,
     mean_squared_displacement,
     observe,
     relative_positions,
     walk,
 )
-from atomistic.observables.self_diffusion import (
-    estimate,
-    self_diffusivity,
-    slope_weights,
-    slow_excess,
-)
-from atomistic.observables.shared_motion import (
-    inflation,
-    low_frequency_power,
-    shared_fluctuation,
-)
+from atomistic.observables.lines import slope_weights
+from atomistic.observables.self_diffusion import estimate, self_diffusivity
+from atomistic.observables.shared_motion import correlations, linked, pace
+from atomistic.observables.slow_relaxation import slow_excess
 from atomistic.observables.transport import transport
 from atomistic.schema import TRANSPORT
 from tests.atomistic.synthetic import (
@@ -118,11 +112,11 @@ def test_slow_relaxation_is_told_from_diffusion():
     relaxing = 6e-20 * (1 - np.exp(-lag / 12e-12))
     curve = 6 * 1e-9 * lag + 2e-20 + relaxing
     rng = np.random.default_rng(0)
-    excess = slow_excess(curve, lag, (6 * 1e-11) ** 2, 2000, rng)
+    excess = slow_excess(curve, lag, np.full(2000, (6 * 1e-11) ** 2), rng)
     line = slope_weights(lag) @ curve
     assert np.median(line - excess) / 6 == pytest.approx(1e-9, rel=0.1)
     assert line / 6 > 1.2e-9
-    straight = slow_excess(curve - relaxing, lag, (6 * 1e-11) ** 2, 2000, rng)
+    straight = slow_excess(curve - relaxing, lag, np.full(2000, (6 * 1e-11) ** 2), rng)
     assert np.median(straight) == 0.0
 
 
@@ -138,6 +132,25 @@ def test_mean_squared_displacement_is_that_of_all_origins():
         assert found[1, 2, index] == pytest.approx(np.mean(squares), rel=1e-12)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_thinned_origins_and_products_give_exact_displacements(kind):
+    position = np.random.default_rng(1).standard_normal((2, 1500, 3, 3)).cumsum(1).astype(kind)
+    drift = np.random.default_rng(2).standard_normal((2, 1500, 3)).cumsum(1)
+    lags = lag_grid(1500)
+    assert 40 <= len(lags) <= 48
+    assert lags[-1] == pytest.approx(0.7 * 1500, rel=0.01)
+    found = mean_squared_displacement(position, lags, drift=drift)
+    still = position - drift[:, :, None]
+    for index, lag in enumerate(lags):
+        stride = 1 if lag < 16 else 2 if lag < 32 else 4
+        assert lag % stride == 0
+        origin = np.arange(0, 1500 - lag, stride)
+        expected = np.square(still[:, origin + lag] - still[:, origin]).sum(-1).mean(1)
+        np.testing.assert_allclose(
+            found[..., index], expected, rtol=1e-4 if kind is np.float32 else 1e-10
+        )
+
+
 def test_slope_weights_are_exact_for_a_line_and_equal_dense_least_squares():
     lags = np.array([3.0, 4, 6, 9, 13, 21, 40])
     weights = slope_weights(lags)
@@ -149,33 +162,41 @@ def test_slope_weights_are_exact_for_a_line_and_equal_dense_least_squares():
     np.testing.assert_allclose(weights, dense, rtol=1e-8)
 
 
-def test_inflation_counts_what_particles_share():
+def shared_displacements(position):
+    replicas, _, atoms, _ = position.shape
+    return linked(*correlations(position, 32), atoms=atoms, replicas=replicas)
+
+
+def test_correlations_count_what_displacements_share():
     rng = np.random.default_rng(8)
-    alone = brownian(rng, (40, 400, 12))
-    independent, freedom = inflation(low_frequency_power(alone, 32))
-    assert freedom == 40 * 16
-    assert independent == pytest.approx(1.0, abs=0.2)
-    in_fours = inflation(low_frequency_power(np.repeat(alone[:, :, :3], 4, axis=2), 32))[0]
-    assert in_fours == pytest.approx(4.0, abs=0.8)
-    sixes = inflation(low_frequency_power(clustered(rng, (40, 400, 12)), 32))[0]
-    assert sixes == pytest.approx(1 + 5 * 0.3**2, abs=0.25)  # squares correlate as rho squared
+    alone = brownian(rng, (10, 400, 12))
+    independent, significance = shared_displacements(alone)
+    assert independent == pytest.approx(1.0, abs=0.05)
+    assert significance < 3
+    in_fours, significance = shared_displacements(np.repeat(alone[:, :, :3], 4, axis=2))
+    assert in_fours == pytest.approx(4.0, abs=0.2)
+    assert significance > 100
+    sixes, _ = shared_displacements(clustered(rng, (10, 400, 12)))
+    assert sixes == pytest.approx(1 + 5 * 0.3**2, abs=0.06)  # squares correlate as rho squared
 
 
 def test_what_makes_all_particles_faster_for_a_while_widens_the_error():
-    """A shared pace is in no difference of neighbouring ordinates, but in squares over origins."""
+    """A shared pace is in no linear correlation, but in squares over origins."""
     rng = np.random.default_rng(12)
     steps = rng.standard_normal((60, 800, 20, 3))
-    pace = np.ones((60, 800))
+    speed = np.ones((60, 800))
     for frame in range(1, 800):  # relaxes over 20 frames
-        pace[:, frame] = 1 + 0.95 * (pace[:, frame - 1] - 1) + 0.1 * rng.standard_normal(60)
+        speed[:, frame] = 1 + 0.95 * (speed[:, frame - 1] - 1) + 0.1 * rng.standard_normal(60)
     alone = np.cumsum(steps, axis=1)
-    shared = np.cumsum(steps * np.sqrt(np.maximum(pace, 0.0))[:, :, None, None], axis=1)
-    assert shared_fluctuation(alone, 10)[0] == pytest.approx(1.0, abs=0.1)
-    factor, _ = shared_fluctuation(shared, 10)
-    square = np.square(shared[:, 10:] - shared[:, :-10]).sum(-1).mean(1)  # replica, atom
-    scatter = square.mean(1).var(ddof=1) / (square.var(ddof=1) / 20)
-    assert factor == pytest.approx(scatter, rel=0.4)  # what the replicas really scatter by
-    assert scatter > 5
+    shared = np.cumsum(steps * np.sqrt(np.maximum(speed, 0.0))[:, :, None, None], axis=1)
+    assert shared_displacements(shared)[0] < 1.2
+    assert np.median(pace(alone, 10, rng=rng)) == pytest.approx(1.0, abs=0.1)
+    found = np.median(pace(shared, 10, rng=rng))
+    lags = np.array([10, 12, 15, 19, 24, 30, 40, 60])
+    slope = mean_squared_displacement(shared, lags) @ slope_weights(lags.astype(float))
+    scatter = slope.mean(1).var(ddof=1) / (slope.var(1, ddof=1).mean() / 20)
+    assert found == pytest.approx(scatter, rel=0.4)  # what the replicas really scatter by
+    assert scatter > 4
 
 
 @pytest.mark.parametrize("together", [1, 2])
