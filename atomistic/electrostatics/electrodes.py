@@ -280,35 +280,29 @@ class ConstantPotential(ModelInterface):
         """
         size = len(self.held)
         bordered = torch.zeros(size + 1, size + 1, dtype=self._dtype, device=self._device)
-        self.matrix = waves.matrix(waves.places(self.stand, layered=True)) + self._near.to_dense()
-        self.matrix += torch.diag(self.diagonal)
-        bordered[:size, :size] = self.matrix
+        matrix = waves.matrix(waves.places(self.stand, layered=True)) + self._near.to_dense()
+        bordered[:size, :size] = matrix + torch.diag(self.diagonal)
         bordered[size, :size] = bordered[:size, size] = 1.0
-        inverse = torch.linalg.inv(bordered)
-        self.response, self.share = inverse[:size, :size].contiguous(), inverse[:size, size]
+        self.response = torch.linalg.inv(bordered)
 
     def applied(self, charge: torch.Tensor) -> torch.Tensor:
-        """Return the potential (V) that electrode charges (e) make at their atoms, (system, atom).
-
-        The product of the matrix A with them, without the matrix.
-        """
-        if self.solver == "matrix":
-            return charge @ self.matrix
+        """Return A q without A: the potential (V) that charges (e) of electrodes make at them."""
         smooth = self.waves.read(self.waves.spread(charge, self.places), self.places)
         return smooth + (self._near @ charge.T).T + self.diagonal * charge
 
-    def solve(self, wanted: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
-        """Return charges (e) that make potentials (V) up to a constant, and add up to a total (e).
+    def solve(self, wanted: torch.Tensor, total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return charges (e) that make potentials (V) but for a constant, and that constant (V).
 
         Parameters
         ----------
         wanted : torch.Tensor
             Potentials, (system, electrode atom).
         total : torch.Tensor
-            Sum of the charges, (system,).
+            What the charges add up to (e), (system,).
         """
         if self.solver == "matrix":
-            return wanted @ self.response + total[:, None] * self.share
+            found = torch.cat([wanted, total[:, None]], dim=1) @ self.response
+            return found[:, :-1], found[:, -1]
         size = wanted.shape[1]
         charge = self._last
         if charge is None or charge.shape != wanted.shape:
@@ -335,7 +329,7 @@ class ConstantPotential(ModelInterface):
                 "use solver='matrix'."
             )
         self._last = charge
-        return charge
+        return charge, (wanted - self.applied(charge)).mean(1)
 
     def forward(self, state: SimState, **kwargs: object) -> dict[str, torch.Tensor]:
         """Return the grand potential, forces and charges of a batch.
@@ -350,12 +344,12 @@ class ConstantPotential(ModelInterface):
         charge = self.charge_of(everything)[:, self.free] / self.root
         energy, at_electrodes = self.electrolyte(everything, moving, charge)
         total = -charge.sum(1)
-        held = self.solve(self.wanted - at_electrodes.detach(), total.detach())
-        made = self.applied(held)
+        wanted = self.wanted - at_electrodes.detach()
+        held, constant = self.solve(wanted, total.detach())
+        made = wanted - constant[:, None]  # A q, at the solution
         omega = energy + (held * (at_electrodes + 0.5 * made - self.wanted)).sum(1) + self.empty
-        # a total that moves with the atoms works against the potential that is left of them
-        left = (made + at_electrodes.detach() - self.wanted).mean(1)
-        omega = omega + left * (total - total.detach())
+        # a total that moves with the atoms works against the constant
+        omega = omega - constant * (total - total.detach())
         forces = torch.zeros_like(position)
         if len(self.free):
             (slope,) = torch.autograd.grad(omega.sum(), moving)
@@ -416,7 +410,7 @@ class ConstantPotential(ModelInterface):
             field = -(unit[:, upper] - unit[:, 1 - upper]) / self.cell[0, 2, 2]
             wanted = wanted + field[:, None] * self.stand[..., 2]
         last, self._last = self._last, None
-        found = self.sums(self.solve(wanted, torch.zeros_like(wanted[:, 0])))
+        found = self.sums(self.solve(wanted, torch.zeros_like(wanted[:, 0]))[0])
         self._last = last
         return self.relative_permittivity * found.T
 

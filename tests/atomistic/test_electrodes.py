@@ -452,6 +452,8 @@ def test_wrong_numbers_are_refused_all_at_once(cell):
     refused(cell, "boundary is 'vacuum'", boundary="vacuum")
     refused(cell, "solver is 'gauss'", solver="gauss")
     refused(cell, "relative_permittivity is 0", relative_permittivity=0)
+    refused(cell, "they are for a slab", boundary="finite field", fields=[0.1])
+    refused(cell, "2 fields are given", fields=[0.1, 0.2])
     refused(
         cell,
         "belongs to two electrodes",
