@@ -58,6 +58,7 @@ def zero_frequency(
     interval: float,
     *,
     highest: float | None = None,
+    shared: float = 1.0,
     draws: int = 400,
     rng: np.random.Generator | None = None,
 ) -> tuple[float, np.ndarray, float]:
@@ -71,11 +72,13 @@ def zero_frequency(
     Parameters
     ----------
     series : numpy.ndarray
-        Current in any unit u, (replica, frame, component); components are taken as independent.
+        Current in any unit u, (replica, frame, component).
     interval : float
         Time between frames (s).
     highest : float, optional
         Highest frequency (Hz) that a band may reach; half the sampling frequency if not given.
+    shared : float
+        Series that say the same as one; 1 where components are independent.
     draws : int
         Posterior draws.
     rng : numpy.random.Generator, optional
@@ -115,7 +118,7 @@ def zero_frequency(
         )
     ends = np.unique(np.round(np.geomspace(FEWEST_FREQUENCIES, reach, BANDS)).astype(int))
     value, variance = np.array([_gamma_fit(power[:end]) for end in ends]).T
-    variance = variance / count
+    variance = variance * shared / count
     widest = 0
     for index in range(1, len(ends)):
         spread = np.sqrt(np.maximum(variance[:index] - variance[index], 0.0))
