@@ -1,4 +1,4 @@
-"""The command line: run, check, report, certify, train-corrector."""
+"""The command line: run, check, report, certify, train, distil, accept, train-corrector."""
 
 from __future__ import annotations
 
@@ -150,6 +150,116 @@ def certify(
     if json_file is not None:
         json_file.write_text(certificate.to_json() + "\n")
     if not certificate.sound:
+        raise typer.Exit(UNSOUND)
+
+
+@app.command()
+def train(
+    labels: Annotated[Path, typer.Argument(help="Labelled frames, in any format that ASE reads.")],
+    output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("trained"),
+    kind: Annotated[str, typer.Option(help="nep, symmetry-functions or soap.")] = "nep",
+    cutoff: Annotated[float, typer.Option(help="Farthest neighbour, Å.")] = 6.0,
+    members: Annotated[int, typer.Option(help="Networks of a committee.")] = 1,
+    steps: Annotated[int, typer.Option(help="Gradient steps.")] = 4000,
+    held_out: Annotated[float, typer.Option(help="Share of frames not learnt from.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+) -> None:
+    """Train a potential on labelled frames."""
+    from multiscale import learning
+    from multiscale.executors import quiet_imports
+    from multiscale.progress import bars
+
+    console = _console()
+    try:
+        with quiet_imports(), bars(console) as progress:
+            path, found = learning.train(
+                labels, output=output, kind=kind, cutoff=cutoff, members=members, steps=steps,
+                held_out=held_out, seed=seed,
+                progress=lambda done, total, text: progress("train", done, total, text),
+            )  # fmt: skip
+    except (ValueError, ImportError) as error:
+        _stop(str(error))
+    console.print(
+        f"On {found.frames} frames held out: forces {1000 * found.force:.0f} meV/Å "
+        f"({100 * found.relative_force:.0f} %), energies {1000 * found.energy:.1f} meV per atom, "
+        f"stress {found.stress:.3f} GPa.",
+        soft_wrap=True,
+    )
+    console.print(f"[dim]Potential  [/dim]{path}", soft_wrap=True)
+
+
+@app.command()
+def distil(
+    structure: Annotated[Path, typer.Argument(help="Structures to start from.")],
+    temperature: Annotated[
+        list[float], typer.Option(help="Of the student's walks, K; may be given repeatedly.")
+    ],
+    teacher: Annotated[
+        str, typer.Option(help="Name, file or package.module:factory of what labels.")
+    ] = "sevennet-0",
+    output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("student"),
+    rounds: Annotated[int, typer.Option(help="Rounds of training.")] = 3,
+    steps: Annotated[int, typer.Option(help="Gradient steps of each.")] = 2000,
+    picoseconds: Annotated[float, typer.Option(help="Length of a walk.")] = 1.0,
+    timestep: Annotated[float, typer.Option(help="Of the walks, fs.")] = 2.0,
+    limit: Annotated[float, typer.Option(help="Largest relative force error.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train a compact student on what it meets itself; the exit code is 1 if it is not accepted."""
+    from multiscale import learning
+    from multiscale.executors import quiet_imports
+    from multiscale.progress import bars
+
+    console = _console()
+    try:
+        with quiet_imports(), bars(console) as progress:
+            path, judged = learning.distil(
+                structure, teacher, output=output, temperatures=temperature, rounds=rounds,
+                steps=steps, picoseconds=picoseconds, timestep=timestep, limit=limit, seed=seed,
+                device=device,
+                progress=lambda done, total, text: progress("distil", done, total, text),
+            )  # fmt: skip
+    except (ValueError, ImportError) as error:
+        _stop(str(error))
+    console.print(judged.outcome, soft_wrap=True)
+    console.print(f"[dim]Potential  [/dim]{path}", soft_wrap=True)
+    if not judged.accepted:
+        raise typer.Exit(UNSOUND)
+
+
+@app.command()
+def accept(
+    student: Annotated[str, typer.Argument(help="What is judged.")],
+    structure: Annotated[Path, typer.Option(help="Structures to start from.")],
+    temperature: Annotated[
+        list[float], typer.Option(help="Of the production planned, K; may be given repeatedly.")
+    ],
+    teacher: Annotated[str, typer.Option(help="By what it is judged.")] = "sevennet-0",
+    picoseconds: Annotated[float, typer.Option(help="Length of a run.")] = 2.0,
+    frames: Annotated[int, typer.Option(help="Frames of each run that are relabelled.")] = 4,
+    timestep: Annotated[float, typer.Option(help="Of the runs, fs.")] = 2.0,
+    limit: Annotated[float, typer.Option(help="Largest relative force error.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Judge a potential on frames of its own runs; the exit code is 1 if it is not accepted."""
+    from multiscale import learning
+    from multiscale.executors import quiet_imports
+    from multiscale.progress import bars
+
+    console = _console()
+    try:
+        with quiet_imports(), bars(console) as progress:
+            judged = learning.accept(
+                student, teacher, structure, temperatures=temperature, picoseconds=picoseconds,
+                frames=frames, timestep=timestep, limit=limit, seed=seed, device=device,
+                progress=lambda done, total, text: progress("accept", done, total, text),
+            )  # fmt: skip
+    except (ValueError, ImportError) as error:
+        _stop(str(error))
+    console.print(judged.outcome, soft_wrap=True)
+    if not judged.accepted:
         raise typer.Exit(UNSOUND)
 
 

@@ -10,15 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch_sim as ts
 from ase import Atoms
 
 from atomistic.learning.networks import AtomNetwork
-from atomistic.potentials.pairs import neighbours
+from atomistic.learning.prepared import Prepared, predict, prepare
 
 Progress = Callable[[int, int, str], None]
 
-AT_ONCE = 8  # frames whose features are differentiated together
 PENALTIES = (1e-10, 1e-8, 1e-6, 1e-4, 1e-2)  # on the linear model, in units of its diagonal
 LEAST_ENERGY = 1e-4  # eV per atom; frames alike in energy say nothing below it
 
@@ -84,22 +82,6 @@ class Fit:
     outcome: str
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """A frame as the fit needs it: features, their derivatives, labels."""
-
-    kind: torch.Tensor
-    centre: torch.Tensor
-    neighbour: torch.Tensor
-    vector: torch.Tensor
-    single: torch.Tensor
-    double: torch.Tensor
-    jacobian: torch.Tensor  # of the features, flat, with respect to the vectors
-    energy: torch.Tensor
-    forces: torch.Tensor
-    virial: torch.Tensor  # per atom (eV); nan if there is no stress
-
-
 def fit(
     network: AtomNetwork,
     frames: Sequence[Atoms],
@@ -158,7 +140,7 @@ def fit(
             f"fit was given {len(frames)} frames to learn from and {len(validation)} to judge by; "
             "give at least one of each."
         )
-    learn, judge = _prepare(network, frames), _prepare(network, validation)
+    learn, judge = prepare(network, frames), prepare(network, validation)
     masks = None if elements is None else _masks(network, elements, layers)
     if masks is None:
         _set_levels(network, learn)
@@ -260,96 +242,15 @@ def _put(parameters: dict[str, torch.nn.Parameter], values: dict[str, torch.Tens
             value.copy_(values[name])
 
 
-def _prepare(network: AtomNetwork, frames: Sequence[Atoms]) -> list[_Frame]:
-    """Work out features and their derivatives, some frames at once."""
-    bare = [frame.get_chemical_formula() for frame in frames if frame.calc is None]
-    if bare:
-        raise ValueError(
-            f"{len(bare)} of {len(frames)} frames carry no labels, {bare[0]} first; label them."
-        )
-    return [
-        one
-        for first in range(0, len(frames), AT_ONCE)
-        for one in _prepare_some(network, frames[first : first + AT_ONCE])
-    ]
-
-
-def _prepare_some(network: AtomNetwork, frames: Sequence[Atoms]) -> list[_Frame]:
-    state = ts.io.atoms_to_state(list(frames), network.device, network.dtype)
-    kinds = network.kinds(state)
-    centre, neighbour, system, vectors = neighbours(state, network.layout.descriptor.cutoff)
-    vectors = vectors.detach().requires_grad_()
-    single, double = network.raw(kinds, centre, neighbour, vectors)
-    flat = torch.cat([single.flatten(1), double.flatten(1)], dim=1)
-    # an atom's features depend on its own pairs alone, so a sum over atoms mixes nothing
-    rows = [
-        torch.autograd.grad(total, vectors, retain_graph=True)[0].float() for total in flat.sum(0)
-    ]
-    jacobian = torch.stack(rows, dim=1)
-    prepared, begin = [], 0
-    for index, frame in enumerate(frames):
-        atoms, pairs = slice(begin, begin + len(frame)), system == index
-        virial = torch.full((3, 3), torch.nan, dtype=network.dtype)
-        if "stress" in frame.calc.results:
-            stress = torch.as_tensor(frame.get_stress(voigt=False), dtype=network.dtype)
-            virial = stress * frame.get_volume() / len(frame)
-        prepared.append(
-            _Frame(
-                kinds[atoms],
-                centre[pairs] - begin,
-                neighbour[pairs] - begin,
-                vectors.detach()[pairs],
-                single.detach()[atoms],
-                double.detach()[atoms],
-                jacobian[pairs],
-                torch.tensor(float(frame.get_potential_energy()), dtype=network.dtype),
-                torch.as_tensor(frame.get_forces(), dtype=network.dtype),
-                virial,
-            )
-        )
-        begin += len(frame)
-    return prepared
-
-
-def _predict(
-    network: AtomNetwork, batch: Sequence[_Frame]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Energies per atom (member, frame), forces (member, atom, xyz), virials per atom, sizes."""
-    sizes = torch.tensor([len(frame.kind) for frame in batch])
-    starts = (torch.cumsum(sizes, 0) - sizes).tolist()
-    kind = torch.cat([frame.kind for frame in batch])
-    single = torch.cat([frame.single for frame in batch])
-    double = torch.cat([frame.double for frame in batch])
-    members = network.layout.members
-    copies = [
-        each.expand(members, *each.shape).clone().requires_grad_() for each in (single, double)
-    ]
-    atomic = network.atomic(kind, copies[0], copies[1])
-    steep = torch.autograd.grad(atomic.sum(), copies, create_graph=True)
-    gradient = torch.cat([each.flatten(2) for each in steep], dim=2)
-    frame_of = torch.repeat_interleave(torch.arange(len(batch)), sizes)
-    energy = atomic.new_zeros(members, len(batch)).index_add(1, frame_of, atomic) / sizes
-    forces, virials = [], []
-    for frame, start, size in zip(batch, starts, sizes.tolist(), strict=True):
-        mine = gradient[:, start : start + size].float()
-        slope = torch.einsum("kef,efx->kex", mine[:, frame.centre], frame.jacobian)
-        slope = slope.to(network.dtype)
-        force = slope.new_zeros(members, size, 3)
-        force = force.index_add(1, frame.centre, slope).index_add(1, frame.neighbour, -slope)
-        forces.append(force)
-        virials.append(torch.einsum("kex,ey->kxy", slope, frame.vector) / size)
-    return energy, torch.cat(forces, dim=1), torch.stack(virials, dim=1), frame_of
-
-
 def _loss(
     network: AtomNetwork,
-    batch: Sequence[_Frame],
+    batch: Sequence[Prepared],
     scales: tuple[float, float, float],
     settings: Settings,
     shares: torch.Tensor,
 ) -> torch.Tensor:
     """Sum of the members' losses; `shares` (frame, member) says who sees what."""
-    energy, forces, virials, frame_of = _predict(network, batch)
+    energy, forces, virials, frame_of = predict(network, batch)
     sizes = torch.bincount(frame_of)
     per_atom = torch.stack([frame.energy for frame in batch]) / sizes
     weight = shares.T.to(energy)
@@ -370,7 +271,7 @@ def _mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 def _judged(
     network: AtomNetwork,
-    frames: Sequence[_Frame],
+    frames: Sequence[Prepared],
     scales: tuple[float, float, float],
     settings: Settings,
 ) -> float:
@@ -382,12 +283,12 @@ def _judged(
     return float(np.mean(losses)) / network.layout.members
 
 
-def _composition(network: AtomNetwork, frames: Sequence[_Frame]) -> np.ndarray:
+def _composition(network: AtomNetwork, frames: Sequence[Prepared]) -> np.ndarray:
     kinds = len(network.layout.species)
     return np.array([np.bincount(frame.kind.numpy(), minlength=kinds) for frame in frames], float)
 
 
-def _set_levels(network: AtomNetwork, frames: Sequence[_Frame]) -> None:
+def _set_levels(network: AtomNetwork, frames: Sequence[Prepared]) -> None:
     """Take the energies of the atoms, the features' levels and the scale from the frames."""
     network.set_scales(
         torch.cat([frame.single for frame in frames]), torch.cat([frame.double for frame in frames])
@@ -400,7 +301,7 @@ def _set_levels(network: AtomNetwork, frames: Sequence[_Frame]) -> None:
     network.scale.fill_(0.3 * float(force.square().mean().sqrt()))
 
 
-def _set_energies(network: AtomNetwork, frames: Sequence[_Frame], elements: list[str]) -> None:
+def _set_energies(network: AtomNetwork, frames: Sequence[Prepared], elements: list[str]) -> None:
     """Take the energies of the atoms of some elements from the frames, others as they are."""
     new = [network.layout.species.index(symbol) for symbol in elements]
     count = _composition(network, frames)
@@ -413,8 +314,8 @@ def _set_energies(network: AtomNetwork, frames: Sequence[_Frame], elements: list
 
 def _solve_linear(
     network: AtomNetwork,
-    frames: Sequence[_Frame],
-    validation: Sequence[_Frame],
+    frames: Sequence[Prepared],
+    validation: Sequence[Prepared],
     scales: tuple[float, float, float],
     settings: Settings,
     shares: torch.Tensor,
@@ -431,7 +332,7 @@ def _solve_linear(
     for member in range(network.layout.members):
         normal, right = shares.new_zeros(size, size), shares.new_zeros(size)
         for index, (frame, row) in enumerate(zip(frames, rows, strict=True)):
-            energy, forces, _, _ = (each.detach() for each in _predict(network, [frame]))
+            energy, forces, _, _ = (each.detach() for each in predict(network, [frame]))
             atoms = len(frame.kind)
             weight = float(shares[index, member])
             target = torch.cat(
@@ -465,7 +366,7 @@ def _solve_linear(
     network.linear.copy_(best)
 
 
-def _linear_rows(network: AtomNetwork, frame: _Frame) -> torch.Tensor:
+def _linear_rows(network: AtomNetwork, frame: Prepared) -> torch.Tensor:
     """Energy (first row) and force components by the entries of the linear model."""
     kinds, atoms = len(network.layout.species), len(frame.kind)
     levels, widths = network.levels()
@@ -495,7 +396,7 @@ def _masks(network: AtomNetwork, elements: Sequence[str], layers: int) -> dict[s
     return masks
 
 
-def _scales(network: AtomNetwork, frames: Sequence[_Frame]) -> tuple[float, float, float]:
+def _scales(network: AtomNetwork, frames: Sequence[Prepared]) -> tuple[float, float, float]:
     """Spread of energies per atom, forces and virials per atom over the frames."""
     count = _composition(network, frames)
     energy = np.array([float(frame.energy) for frame in frames])
