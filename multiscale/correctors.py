@@ -22,6 +22,7 @@ class Wanted(Section):
     parameter_set: str | None = None
     bpx: str | None = None
     highest_c_rate: PositiveFloat = Field(le=10)
+    temperature: float | None = Field(None, ge=200, le=400)  # K; the set's own if not given
     profiles: int = Field(384, ge=40)
     workers: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
@@ -87,6 +88,9 @@ def train(
         values = pybamm.ParameterValues.create_from_bpx(str(folder / wanted.bpx))
     else:
         values = pybamm.ParameterValues(str(wanted.parameter_set))
+    if wanted.temperature is not None:
+        same = ("Ambient temperature [K]", "Initial temperature [K]")
+        values.update(dict.fromkeys(same, wanted.temperature))
     output = folder / wanted.output
     corrector, judged = corrector_for(
         values,

@@ -11,7 +11,7 @@ import xarray as xr
 
 from continuum.cell import pybamm
 from couplers.residual.corrector import Corrector, load
-from couplers.residual.features import END, SIDES, assemble, remember, shapes
+from couplers.residual.features import END, SIDES, assemble, remember, shapes, steady
 from couplers.residual.model import (
     SAME,
     UNCORRECTED,
@@ -104,7 +104,9 @@ def correct(
     broad = {name: np.full_like(rate, value) for name, value in relative.items()}
     memories = remember(rate, time - time[0], chosen.memory_times)
     static, active = assemble(states, rate, memories, broad)
-    said = chosen.correct(np.stack(static, -1), np.stack(active, -1))
+    said = chosen.correct(
+        np.stack(static, -1), np.stack(active, -1), steady=np.full(time.shape, steady(rate, time))
+    )
     share = float(said.abstained.mean())
     return xr.Dataset(
         {

@@ -49,7 +49,7 @@ class Corrector:
     highest: np.ndarray
     doubt: Layers  # network of the doubt, see `terms`; the student's first
     largest_doubt: np.ndarray  # V, (network,), beyond which it abstains
-    factor: np.ndarray  # (network,), half width of the band in units of the doubt
+    factor: np.ndarray  # (network, steady), half width of the band in units of the doubt
     abstained_band: float  # V, where it abstains
     memory_times: np.ndarray  # s
     cell: str  # fingerprint of the cell
@@ -69,7 +69,12 @@ class Corrector:
         return np.where(np.isfinite(over), np.clip(over, 0.0, None), np.inf).max(axis=-1)
 
     def correct(
-        self, static: np.ndarray, active: np.ndarray, *, network: str = "ensemble"
+        self,
+        static: np.ndarray,
+        active: np.ndarray,
+        *,
+        network: str = "ensemble",
+        steady: np.ndarray | None = None,
     ) -> Correction:
         """Correct samples, with the band of each, and abstain where it was not trained.
 
@@ -81,6 +86,9 @@ class Corrector:
             Active features (1), last dim as `couplers.residual.features.ACTIVE`.
         network : str
             ``"ensemble"``, its mean, or ``"student"``, as inside a solver.
+        steady : numpy.ndarray, optional
+            Whether each sample is of a profile that is `couplers.residual.features.steady`; where
+            that is not known, the band is the wider one of the two kinds.
 
         Returns
         -------
@@ -94,9 +102,11 @@ class Corrector:
         """
         if network not in NETWORKS:
             raise ValueError(f"network is {network!r}, expected 'ensemble' or 'student'.")
-        return self.both(static, active)[network]
+        return self.both(static, active, steady=steady)[network]
 
-    def both(self, static: np.ndarray, active: np.ndarray) -> dict[str, Correction]:
+    def both(
+        self, static: np.ndarray, active: np.ndarray, *, steady: np.ndarray | None = None
+    ) -> dict[str, Correction]:
         """What `correct` says for each of the two networks, at the cost of one."""
         said, terms, spread = self.terms(static, active)
         doubts = np.exp(dense(self.doubt, terms))
@@ -106,7 +116,8 @@ class Corrector:
             doubt = doubts[..., which]
             with np.errstate(invalid="ignore"):
                 fine = inside & (doubt <= self.largest_doubt[which])
-            half = self.factor[which] * doubt
+            factor = self.factor[which]
+            half = (factor.max() if steady is None else factor[np.asarray(steady, int)]) * doubt
             widened = np.fmax(self.abstained_band, np.fmin(half, LARGEST_BAND))
             found[network] = Correction(
                 voltage=np.where(fine, said[which], 0.0),

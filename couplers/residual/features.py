@@ -34,6 +34,7 @@ END = 0.005  # stoichiometries are kept this far from 0 and 1 in these differenc
 LEAST_SALT = 0.02  # relative to rest, where logarithms are cut off
 SLOPE_SCALE, CURVATURE_SCALE = 0.2, 0.01  # V, where an inverse sinh turns
 MEMORIES = (0.05, 0.2, 0.8, 3.2, 12.8, 51.2, 204.8)  # in diffusion times of the electrolyte
+JUMP, FEW, SELDOM, ROUNDING = 0.02, 3, 20, 1e-6  # 1/s, 1, 1/h, 1: see `steady`
 SIDES = ("negative", "positive")
 SHAPES = ("slope", *(f"{what}_{k}" for k in range(len(STEPS)) for what in ("slope", "curvature")))
 STATIC = (
@@ -151,6 +152,25 @@ def remember(c_rate: np.ndarray, time: np.ndarray, times: np.ndarray) -> np.ndar
         )
         kept[..., k] = z
     return kept
+
+
+def steady(c_rate: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Whether a current is one that seldom jumps, as in tests at constant current.
+
+    Parameters
+    ----------
+    c_rate : numpy.ndarray
+        C-rate (1) with the dims (..., time).
+    time : numpy.ndarray
+        Points of time (s), rising.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of bool, with the other dims: at most `FEW` jumps and `SELDOM` more an hour.
+    """
+    jumps = np.abs(np.diff(c_rate)) > np.maximum(JUMP * np.diff(time), ROUNDING)
+    return jumps.sum(axis=-1) <= FEW + SELDOM * (time[-1] - time[0]) / 3600
 
 
 def assemble(

@@ -87,7 +87,7 @@ def numbers(
     values: pybamm.ParameterValues, symbols: Mapping[str, pybamm.Symbol]
 ) -> dict[str, float]:
     """Evaluate symbols such as `signature` with parameter values."""
-    return {name: float(values.evaluate(symbol)) for name, symbol in symbols.items()}
+    return {name: np.ravel(values.evaluate(symbol)).item() for name, symbol in symbols.items()}
 
 
 def described(values: pybamm.ParameterValues) -> dict[str, Any]:

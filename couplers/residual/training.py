@@ -24,7 +24,7 @@ from couplers.residual.data import (
     slow,
     unseen,
 )
-from couplers.residual.features import memory_times
+from couplers.residual.features import memory_times, steady
 from couplers.residual.model import described
 from couplers.residual.parameters import read_cell
 
@@ -39,8 +39,9 @@ LEARNING_RATE = 6e-3
 BOX_QUANTILE, BOX_MARGIN = 2e-4, 0.05
 FLAGGED = 0.015  # the share of calibration samples with the largest doubt
 NEVER_FLAGGED = 1.5e-3  # V, doubt below which it does not abstain
-PROFILES = 576
+PROFILES = 384
 MOST_DEPLETED = 0.1
+ENOUGH = 20  # profiles of a kind that have a band of their own
 LARGE = 3.0  # mV
 
 
@@ -165,7 +166,7 @@ def train(
         highest=highest + margin,
         doubt=(),
         largest_doubt=np.full(2, np.inf),
-        factor=np.ones(2),
+        factor=np.ones((2, 2)),
         abstained_band=0.0,
         memory_times=np.asarray(memory_times, dtype=float),
         cell=cell,
@@ -185,16 +186,18 @@ def calibrate(
 ) -> Corrector:
     """Fit the doubt, the limit of abstention and the band to profiles not learnt from.
 
-    Every other profile fits the doubt, a high quantile of the error at each sample, and its limit;
-    the rest sets the factor of the band, so that the one does not flatter the other. The factor is
-    that of the kind of profile which needs the widest band. A profile counts where the corrector
-    does not abstain.
+    Half of the profiles, drawn at random, fit the doubt, a high quantile of the error at each
+    sample, and its limit; the rest sets the factor of the band, so that the one does not flatter
+    the other: one for profiles that are `couplers.residual.features.steady` and one for the
+    others. A profile counts where the corrector does not abstain.
     """
-    fitting = {name: data.isel(draw=slice(0, None, 2)) for name, data in calibration.items()}
-    scoring = {name: data.isel(draw=slice(1, None, 2)) for name, data in calibration.items()}
+    rng = np.random.default_rng(seed)
+    fitting, scoring = {}, {}
+    for name, data in calibration.items():
+        order = rng.permutation(data.sizes["draw"])
+        fitting[name], scoring[name] = (data.isel(draw=half) for half in np.array_split(order, 2))
     static, active, residual = samples(fitting)
     inside = np.flatnonzero(corrector.outside(static, active) <= 0)
-    rng = np.random.default_rng(seed)
     if len(inside) > DOUBT_SAMPLES:
         inside = rng.choice(inside, DOUBT_SAMPLES, replace=False)
     said, terms, _ = corrector.terms(static[inside], active[inside])
@@ -218,18 +221,25 @@ def calibrate(
         corrector,
         doubt=doubt,
         largest_doubt=limits,
-        factor=np.ones(2),
+        factor=np.ones((2, 2)),
         abstained_band=float(np.quantile(np.abs(residual), 0.99)),
     )
-    scores: dict[str, list[np.ndarray]] = {network: [] for network in NETWORKS}
+    scores: dict[tuple[str, bool], list[float]] = {}
     for data in scoring.values():
+        kinds = steady(data["c_rate"].values, data["time"].values)
         for which, found in errors(limited, data).items():
             ratio = np.abs(found["error"].values) / found["band"].values
             ratio[found["abstained"].values] = np.nan
-            there = np.isfinite(ratio).any(axis=1)
-            scores[which].append(np.nanmax(ratio[there], axis=1))
-    factors = [max(conformal(each) for each in scores[which]) for which in NETWORKS]
-    return replace(limited, factor=np.array(factors))
+            for kind, row in zip(kinds, ratio, strict=True):
+                if np.isfinite(row).any():
+                    scores.setdefault((which, bool(kind)), []).append(float(np.nanmax(row)))
+    factor = []
+    for which in NETWORKS:
+        apart = [scores.get((which, kind), []) for kind in (False, True)]
+        # a kind with too few profiles is not told from the other
+        known = [each if len(each) >= ENOUGH else apart[0] + apart[1] for each in apart]
+        factor.append([conformal(each) for each in known])
+    return replace(limited, factor=np.array(factor))
 
 
 def errors(corrector: Corrector, data: xr.Dataset) -> dict[str, xr.Dataset]:
@@ -252,7 +262,10 @@ def errors(corrector: Corrector, data: xr.Dataset) -> dict[str, xr.Dataset]:
     there = np.isfinite(residual)
     dims = ("draw", "time")
     result = {}
-    for network, said in corrector.both(data["static"].values, data["active"].values).items():
+    kinds = steady(data["c_rate"].values, data["time"].values)
+    kinds = np.broadcast_to(kinds[:, None], there.shape)
+    both = corrector.both(data["static"].values, data["active"].values, steady=kinds)
+    for network, said in both.items():
         result[network] = xr.Dataset(
             {
                 "error": (dims, said.voltage - residual, {"units": "V"}),

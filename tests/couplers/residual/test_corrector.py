@@ -35,6 +35,7 @@ from couplers.residual.features import (
     memory_times,
     remember,
     shapes,
+    steady,
 )
 from couplers.residual.model import described
 from couplers.residual.p2d import follow
@@ -114,6 +115,38 @@ def test_abstains_outside_the_box_and_on_what_is_no_number(trained: Corrector) -
     assert wary.abstained.all(), "the ensemble's doubt must count too"
     with pytest.raises(ValueError, match="'students', expected 'ensemble' or 'student'"):
         trained.correct(static, active, network="students")
+
+
+def test_band_holds_for_kinds_that_alternate(
+    trained: Corrector, data: dict[str, xr.Dataset]
+) -> None:
+    """Every other profile is much harder: neither half of them may be all that is looked at."""
+    rough = data["calibrate"].copy(deep=True)
+    noise = np.random.default_rng(3).normal(size=rough["residual"].shape)
+    rough["residual"][::2] += 3e-3 * noise[::2]
+    judged = training.judge(training.calibrate(trained, {"fast": rough}), {"again": rough})
+    assert judged["again"]["ensemble"]["covered"] >= 0.85
+
+
+def test_a_steady_profile_has_a_band_of_its_own(trained: Corrector) -> None:
+    own = replace(trained, factor=np.array([[1.0, 3.0], [2.0, 5.0]]))
+    static = np.tile(trained.static_mean, (2, 1))
+    active = np.tile(0.1 * trained.active_scale, (2, 1))
+    said = own.correct(static, active, steady=np.array([False, True]))
+    assert said.band[1] / said.band[0] == pytest.approx(2.5)
+    unknown = own.correct(static, active)
+    np.testing.assert_allclose(unknown.band, said.band[1])
+
+
+def test_which_currents_are_steady() -> None:
+    rng = np.random.default_rng(4)
+    second = np.arange(1201.0)
+    drives = [make(rng, second.size, 2.0) for make in profiles.FAST]
+    assert not steady(np.array(drives), second).any()
+    time = profiles.slow_times(7200)
+    assert all(steady(profiles.steady(rng, time, 2.0)[0], time) for _ in range(50))
+    # the second time of a jump that a solver writes down is no jump more
+    assert steady(np.array([1.0, 1.0, 0.0, 0.0]), np.array([0.0, 60.0, 60.0, 120.0]))
 
 
 def test_saved_and_loaded_it_says_the_same(trained: Corrector, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ name = "mine"
 parameter_set = "Marquis2019"
 highest_c_rate = 1.0
 profiles = 40
+temperature = 280.0
 """
 
 
@@ -42,6 +43,7 @@ def test_trains_says_how_well_and_leaves_a_file(
     corrector = load(tmp_path / "results" / "mine.npz")
     assert corrector.about["set"] == "mine"
     assert np.isfinite(corrector.student[0][0]).all()
+    assert corrector.about["signature"]["Ambient temperature [K]"] == 280.0
     judged = json.loads((tmp_path / "results" / "mine.json").read_text())
     assert judged["steady"]["ensemble"]["profiles"] <= 1
 
@@ -53,6 +55,7 @@ def test_trains_says_how_well_and_leaves_a_file(
         (("highest_c_rate", "highest_rate"), "highest_rate: Extra inputs are not permitted"),
         (('parameter_set = "Marquis2019"', ""), "give one of parameter_set"),
         (("[corrector]", "[correctors]"), r"\[correctors\] is not known"),
+        (("280.0", "28.0"), "temperature: Input should be greater than or equal to 200"),
         (('"Marquis2019"', '"Ecker2015"'), "negative particle's diffusivity depends"),
     ],
 )
