@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch_sim as ts
+import xarray as xr
 from ase import Atoms
 from torch_sim.constraints import FixAtoms
 from torch_sim.integrators.md import MDState, velocity_verlet_step
@@ -30,6 +31,7 @@ from atomistic.potentials.compose import Among, Sum
 from atomistic.potentials.ionic import Pair, RigidIons
 
 HERE = Path(__file__)
+STUDY = HERE.parents[1] / "examples/primitive_model_capacitor/primitive_model.nc"
 SALT = {"Na": 1.0, "Cl": -1.0}
 INPUT = """
 units metal
@@ -354,6 +356,23 @@ def batches() -> dict[str, float]:
     }
 
 
+def primitive_model(file: Path) -> dict[str, object]:
+    """What examples/primitive_model_capacitor wrote: MD beside Poisson and Boltzmann."""
+    tree = xr.open_datatree(file, engine="h5netcdf")
+    charge, over = tree["charge"].to_dataset(), tree["handed_over"].to_dataset()
+    found = {name: one.values.round(4).tolist() for name, one in charge.items()}
+    found["voltage_kT"] = charge["voltage"].values.tolist()
+    found["ratio"] = (charge["md_charge"] / charge["pb_charge"]).values[1:].round(4).tolist()
+    ratio = over["surface_charge"] / over["md_surface_charge"]
+    found["handed_over_charge_ratio"] = ratio.values.round(4).tolist()
+    for name in ("slope", "fluctuation"):
+        one = tree[name].to_dataset()
+        for tail in ("", "_std"):
+            column = one[f"cell_capacitance{tail}"].values.round(6).tolist()
+            found[f"cell_capacitance_by_{name}{tail}"] = column
+    return found
+
+
 def main() -> None:
     """Measure and write."""
     torch.set_num_threads(1)
@@ -375,6 +394,7 @@ def main() -> None:
         "lammps": beside_lammps(given.lammps, given.scratch.resolve())
         if given.lammps
         else before.get("lammps"),
+        "primitive_model": primitive_model(STUDY) if STUDY.exists() else None,
         "cost": costs(given.largest),
     }
     file.write_text(json.dumps(before | out, indent=1) + "\n")

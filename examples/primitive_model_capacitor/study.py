@@ -37,9 +37,9 @@ from atomistic.observables.capacitance import capacitance
 from atomistic.observables.interface import profile
 from atomistic.potentials.compose import Sum
 from atomistic.potentials.load import Potential
+from continuum import double_layer
 from continuum.inputs import Solution, Species, Wall
 from continuum.poisson_boltzmann import solve
-from couplers.double_layer import inner_layer
 from couplers.matching import match
 
 TEMPERATURE, PERMITTIVITY = 298.15, 78.49
@@ -263,10 +263,13 @@ def handed_over(found: xr.Dataset, table: xr.Dataset) -> xr.Dataset:
         table["voltage"].values,
         table["bulk_concentration"].values,
     )
-    layer = [inner_layer(found, solution=solution(one)) for one in concentration]
-    drop = np.array([float(one["inner_potential"][n]) for n, one in enumerate(layer)])
-    zero = float(layer[0]["potential_of_zero_charge"])
     charge = found["surface_charge"].values
+    zero = float(found["potential_of_zero_charge"])
+    diffuse = [
+        float(double_layer.surface_potential(solution(one), sigma))
+        for one, sigma in zip(concentration, charge, strict=True)
+    ]
+    drop = found["potential"].values - zero - diffuse
     rows = []
     for n, at in enumerate(found["potential"].values.tolist()):
         if abs(at - zero) < 0.5 * THERMAL:
@@ -287,19 +290,21 @@ def handed_over(found: xr.Dataset, table: xr.Dataset) -> xr.Dataset:
     return xr.concat(rows, dim="potential")
 
 
-def main() -> None:
-    """Run, compare, hand over, draw."""
+def finish(seen: layers.Layers, model: Potential, folder: Path) -> dict[str, xr.Dataset]:
+    """Compare, hand over, write and draw."""
     import matplotlib.pyplot as plt
 
-    length = float(sys.argv[1]) if len(sys.argv) > 1 else 20000.0
-    seen, model = run(length, checkpoint=HERE / "run.pt")
     table = compare(seen, model, VOLTAGES)
     both = capacitances(seen, model)
     over = handed_over(both["slope"], table)
-    tree = xr.DataTree.from_dict({"/charge": table, "/handed_over": over, **both})
-    tree.to_netcdf(HERE / "primitive_model.nc", engine="h5netcdf")
-    print(table.to_dataframe().round(4))
-    print((over["surface_charge"] / over["md_surface_charge"]).values.round(4))
+    parts = {"/charge": table, "/handed_over": over, **both}
+    xr.DataTree.from_dict(parts).to_netcdf(folder / "primitive_model.nc", engine="h5netcdf")
+    print(table.to_dataframe().round(4).to_string())
+    for name, one in both.items():
+        columns = ["cell_voltage", "cell_capacitance", "cell_capacitance_std"]
+        columns += ["differential_capacitance", "differential_capacitance_std"]
+        print(name, one[columns].to_dataframe().round(6).to_string(), sep="\n")
+    print("handed over", (over["surface_charge"] / over["md_surface_charge"]).values.round(4))
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     left.errorbar(table["voltage"], table["md_charge"], table["md_charge_std"], fmt="o", label="MD")
     left.plot(table["voltage"], table["pb_charge"], label="Poisson-Boltzmann")
@@ -315,7 +320,15 @@ def main() -> None:
         )
     right.set(xlabel="potential against the bulk (kT/e)", ylabel="capacitance (µF cm$^{-2}$)")
     right.legend()
-    figure.savefig(HERE / "primitive_model_capacitor.png", dpi=150)
+    figure.savefig(folder / "primitive_model_capacitor.png", dpi=150)
+    return parts
+
+
+def main() -> None:
+    """Run and finish."""
+    length = float(sys.argv[1]) if len(sys.argv) > 1 else 13200.0
+    seen, model = run(length, checkpoint=HERE / "run.pt")
+    finish(seen, model, HERE)
 
 
 if __name__ == "__main__":
