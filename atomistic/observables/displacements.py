@@ -16,7 +16,7 @@ LONGEST_LAG = 0.7  # of the run
 TRACK = 1024  # most frames of the thinned track
 SPAN = 16  # lags read off one matrix product
 FEWEST_ORIGINS = 256  # below which origins are not thinned
-ATOMS_AT_ONCE = 16  # whose positions fit a cache
+ATOMS_AT_ONCE = 32  # whose positions fit a cache
 DIMS = {
     "position": ("condition", "replica", "frame", "atom", "xyz"),
     "cell": ("condition", "replica", "xyz", "partner"),
@@ -179,7 +179,7 @@ def mean_squared_displacement(
             part = rows[:, first * axes : (first + ATOMS_AT_ONCE) * axes]
             series = np.ascontiguousarray(part.T)
             if shift is not None:
-                series -= np.tile(shift, (len(series) // axes, 1))
+                series.reshape(-1, axes, frames)[:] -= shift
             for step in np.unique(stride):
                 mine = np.flatnonzero(stride == step)
                 square = _mean_squares(series[:, ::step], lags[mine] // step)
@@ -191,8 +191,9 @@ def mean_squared_displacement(
 def _mean_squares(series: np.ndarray, lags: np.ndarray) -> np.ndarray:
     """Return mean squared differences of each row over all origins, (row, lag).
 
-    Short lags are read off the products of positions in windows, of which one matrix product makes
-    all at once; positions count from the beginning of their window, so little cancels.
+    Short lags are read off the products of positions, of which one matrix product makes all at
+    once, from every origin of a block to the ends in it and in the next; positions count from
+    the beginning of their block, so little cancels.
     """
     rows, frames = series.shape
     out = np.zeros((rows, len(lags)))
@@ -200,12 +201,17 @@ def _mean_squares(series: np.ndarray, lags: np.ndarray) -> np.ndarray:
     done = np.zeros(len(lags), dtype=int)
     near = np.flatnonzero(lags <= SPAN)
     if blocks and len(near) > 1:
-        window = np.lib.stride_tricks.sliding_window_view(series, 2 * SPAN, axis=1)
-        window = window[:, : blocks * SPAN : SPAN]
-        window = window - window[:, :, :1]
-        product = window[:, :, :SPAN].swapaxes(1, 2) @ window
-        square = np.einsum("rbi,rbi->ri", window, window)
+        whole = series[:, : (blocks + 1) * SPAN].reshape(rows, blocks + 1, SPAN)
+        anchor = whole[:, :, :1]
+        within = whole - anchor
+        here, there = within[:, :-1], within[:, 1:]
+        turned, moved = here.swapaxes(1, 2), np.diff(anchor, axis=1)
+        product = np.concatenate([turned @ here, turned @ there + turned @ moved], axis=2)
         origin = np.arange(SPAN)
+        first = product[:, origin, origin]
+        second = first - here[:, 0] ** 2 + there[:, -1] ** 2
+        second += ((2 * there.swapaxes(1, 2) + moved.swapaxes(1, 2)) @ moved)[:, :, 0]
+        square = np.concatenate([first, second], axis=1)
         for index in near.tolist():
             ends = origin + lags[index]
             sums = square[:, origin] + square[:, ends] - 2 * product[:, origin, ends]

@@ -139,8 +139,9 @@ def estimate(
     error above 35 %; a curve that bends by more than 30 % or grows by less than b; a different
     pace in the two halves of the run.
 
-    A cage that relaxes more slowly than about a tenth of the run cannot be told from diffusion by
-    displacements alone: the verdict is about what the run can show.
+    A cage that relaxes over a third of the run or less is refused; one that relaxes over most of it
+    or longer cannot be told from diffusion by displacements: the verdict is about what the run can
+    show.
 
     Parameters
     ----------

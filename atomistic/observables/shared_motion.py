@@ -40,8 +40,10 @@ def correlations(track: np.ndarray, ordinates: int) -> tuple[np.ndarray, np.ndar
     """
     step = np.diff(track, axis=1)
     frames = step.shape[1]
-    wave = np.exp(-2j * np.pi * np.arange(1, ordinates + 1)[:, None] * np.arange(frames) / frames)
-    velocity = np.einsum("kf,rfax->rakx", wave, step, optimize=True)
+    phase = 2 * np.pi * np.arange(1, ordinates + 1)[:, None] * np.arange(frames) / frames
+    rows = step.reshape(len(step), frames, -1)
+    velocity = np.cos(phase) @ rows - 1j * (np.sin(phase) @ rows)
+    velocity = velocity.reshape(len(step), ordinates, -1, step.shape[-1]).swapaxes(1, 2)
     size = np.sqrt((np.abs(velocity) ** 2).mean((0, 1, 3)))
     velocity /= np.where(size > 0, size, 1.0)[:, None]
     product = velocity @ velocity.conj().swapaxes(-1, -2)  # replica, atom, frequency, frequency

@@ -265,9 +265,10 @@ def test_a_solid_that_only_rattles_is_refused_with_a_sentence():
     assert all("too few hops" in said and "longer" in said for said in found["verdict"].values.flat)
 
 
-def test_a_cage_slower_than_the_run_is_refused():
+@pytest.mark.parametrize("memory", [60.0, 120.0, 200.0])
+def test_a_cage_that_relaxes_over_much_of_the_run_is_refused(memory):
     rng = np.random.default_rng(4)
-    slow = rattling(rng, (4, 600, 24), 3.0, memory=200.0)
+    slow = rattling(rng, (4, 600, 24), 3.0, memory=memory)
     found = estimate(walk(observe(ions_in_a_host(slow)), 0, "Li"))
     assert not found.diffusive
     assert found.verdict.startswith("not diffusive yet")
