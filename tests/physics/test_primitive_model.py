@@ -9,6 +9,9 @@ from scipy.interpolate import interp1d
 
 from atomistic.observables import layers
 from atomistic.observables.capacitance import capacitance
+from atomistic.observables.interface import profile
+from couplers.double_layer import interface
+from couplers.matching import match
 
 VOLTAGES = (4.0, 12.0)
 FRAMES = 40
@@ -91,6 +94,31 @@ def test_the_coupler_hands_the_charge_on(study, mean_field):
     stern = over["md_surface_charge"] / over["md_inner_potential"]
     # at 12 kT/e so few ions are left between that the plates feel each other
     assert stern.values[1:3] == pytest.approx(helmholtz, rel=0.03)
+
+
+def test_datasets_go_through_the_couplers_as_they_are(study, mean_field, equations):
+    seen, model = mean_field
+    salt = study.solution(equations[4.0].attrs["bulk_concentration"])
+    found = capacitance(
+        seen, model.model, electrode="left", temperature=study.TEMPERATURE, draws=20
+    ).isel(potential=[1, 2])
+    layer = profile(
+        seen,
+        model.model,
+        electrode="left",
+        voltage=-4.0 * study.THERMAL,
+        temperature=study.TEMPERATURE,
+        charge_numbers={"Na": 1.0, "Cl": -1.0},
+    )
+    gap = study.GAP * 1e-10
+    made = interface(found, solution=salt, profile=layer, bulk=(0.4 * gap, 0.6 * gap))
+    assert set(made.mean_force) == {"Na", "Cl"}
+    # nearer than the walls' kT no ion is at half of its density in the bulk
+    near = made.plane_of_closest_approach * 1e10
+    assert study.CLOSEST - study.UNIT < near < study.CLOSEST + study.UNIT
+    met = match(salt, made, potentials=found["potential"].values.tolist())
+    ratio = met["surface_charge"].values / found["surface_charge"].values
+    assert ratio == pytest.approx(1.0, abs=0.15)
 
 
 def test_dynamics_stay_in_the_mean_field(study, equations):
