@@ -13,6 +13,7 @@ from scipy.special import erf, erfc
 from atomistic.electrostatics.coulomb import Coulomb, switch
 from atomistic.electrostatics.ewald import COULOMB
 from atomistic.electrostatics.pairs import Pairs
+from atomistic.electrostatics.walls import Walls
 from atomistic.potentials.compose import Sum
 
 SKEW = np.array([[9.0, 0.0, 0.0], [2.0, 8.0, 0.0], [-1.5, 1.0, 10.0]])
@@ -287,6 +288,25 @@ def test_pairs_are_searched_seldom_and_never_missed(size):
             assert not still.repeat(2)[one].any()
         assert torch.allclose(*found)
     assert 1 < kept.searches < 30
+
+
+def test_walls_push_back_by_the_slope_of_their_energy():
+    walls = Walls(low=1.0, high=9.0, elements=["Na"], energy=0.1, length=0.5)
+    heights = np.array([0.5, 1.3, 5.0, 9.2])
+    atoms = Atoms("Na2ClNa", positions=[(0, 0, z) for z in heights], cell=[20.0] * 3)
+    found = evaluate(walls, atoms)
+    felt = 0.1 * np.exp(-(heights - 1) / 0.5) + 0.1 * np.exp(-(9 - heights) / 0.5)
+    assert found["energy"][0] == pytest.approx(felt[[0, 1, 3]].sum())
+    for atom, force in enumerate(found["forces"][:, 2]):
+        energy = []
+        for step in (1e-5, -1e-5):
+            moved = atoms.copy()
+            moved.positions[atom, 2] += step
+            energy.append(evaluate(walls, moved)["energy"][0])
+        assert force == pytest.approx(-(energy[0] - energy[1]) / 2e-5, abs=1e-8)
+    assert not found["forces"][2].any() and not found["forces"][:, :2].any()
+    with pytest.raises(ValueError, match="the first must be the lower one"):
+        Walls(low=2.0, high=1.0, elements=["Na"], energy=0.1, length=0.5)
 
 
 @pytest.mark.parametrize(
