@@ -16,7 +16,7 @@ LONGEST_LAG = 0.7  # of the run
 TRACK = 1024  # most frames of the thinned track
 SPAN = 16  # lags read off one matrix product
 FEWEST_ORIGINS = 256  # below which origins are not thinned
-ATOMS_AT_ONCE = 32  # whose positions fit a cache
+ATOMS_AT_ONCE, FRAMES_AT_ONCE = 16, 256  # whose positions fit a cache
 DIMS = {
     "position": ("condition", "replica", "frame", "atom", "xyz"),
     "cell": ("condition", "replica", "xyz", "partner"),
@@ -177,7 +177,9 @@ def mean_squared_displacement(
         shift = None if drift is None else drift[replica].T.astype(position.dtype)
         for first in range(0, atoms, ATOMS_AT_ONCE):
             part = rows[:, first * axes : (first + ATOMS_AT_ONCE) * axes]
-            series = np.ascontiguousarray(part.T)
+            series = np.empty(part.shape[::-1], part.dtype)
+            for begin in range(0, frames, FRAMES_AT_ONCE):
+                series[:, begin : begin + FRAMES_AT_ONCE] = part[begin : begin + FRAMES_AT_ONCE].T
             if shift is not None:
                 series.reshape(-1, axes, frames)[:] -= shift
             for step in np.unique(stride):
