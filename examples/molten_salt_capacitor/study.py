@@ -195,18 +195,26 @@ def draw(found: dict[str, xr.Dataset], file: Path) -> None:
     figure.savefig(file, dpi=150)
 
 
-def main() -> None:
-    """Run, write, draw."""
-    length = float(sys.argv[1]) if len(sys.argv) > 1 else 20.0
-    seen, model = run(length, checkpoint=HERE / "run.pt")
+def finish(seen: layers.Layers, model: Potential, folder: Path) -> None:
+    """Write, print and draw."""
     found = results(seen, model)
-    xr.DataTree.from_dict(found).to_netcdf(HERE / "molten_salt.nc", engine="h5netcdf")
+    xr.DataTree.from_dict(found).to_netcdf(folder / "molten_salt.nc", engine="h5netcdf")
     for method in ("slope", "fluctuation"):
         one = found[f"/capacitance/{method}"]
-        columns = ["differential_capacitance", "differential_capacitance_std", "surface_charge"]
-        print(method)
-        print(one[columns].to_dataframe().round(4))
-    draw(found, HERE / "molten_salt_capacitor.png")
+        columns = [
+            f"{name}{end}"
+            for name in ("cell_capacitance", "differential_capacitance", "surface_charge")
+            for end in ("", "_std")
+        ]
+        print(method, one[columns].to_dataframe().round(4).to_string(), sep="\n")
+    draw(found, folder / "molten_salt_capacitor.png")
+
+
+def main() -> None:
+    """Run and finish."""
+    length = float(sys.argv[1]) if len(sys.argv) > 1 else 8.0
+    seen, model = run(length, checkpoint=HERE / "run.pt")
+    finish(seen, model, HERE)
 
 
 if __name__ == "__main__":
