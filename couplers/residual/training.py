@@ -36,7 +36,7 @@ DOUBT_SAMPLES, DOUBT_QUANTILE = 100_000, 0.9
 UNIT = 4e-3  # V
 HUBER = 0.5  # in that unit
 LEARNING_RATE = 6e-3
-BOX_QUANTILE, BOX_MARGIN = 2e-4, 0.05
+BOX_MARGIN = 0.05  # of the width of the box of features
 FLAGGED = 0.015  # the share of calibration samples with the largest doubt
 NEVER_FLAGGED = 1.5e-3  # V, doubt below which it does not abstain
 PROFILES = 384
@@ -117,8 +117,7 @@ def train(
     static, active, residual = samples(learning)
     rng = np.random.default_rng(seed)
     both = np.concatenate([static, active], axis=-1)
-    lowest = np.quantile(both, BOX_QUANTILE, axis=0)
-    highest = np.quantile(both, 1 - BOX_QUANTILE, axis=0)
+    lowest, highest = both.min(axis=0), both.max(axis=0)
     margin = BOX_MARGIN * np.maximum(highest - lowest, 1e-3)
     if len(residual) > most_samples:
         pick = rng.choice(len(residual), most_samples, replace=False)
