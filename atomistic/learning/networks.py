@@ -96,6 +96,7 @@ class AtomNetwork(ModelInterface):
 
     atom_energy: torch.Tensor
     scale: torch.Tensor
+    fitted: torch.Tensor
     linear: torch.Tensor
     _single_mean: torch.Tensor
     _single_spread: torch.Tensor
@@ -139,6 +140,7 @@ class AtomNetwork(ModelInterface):
             torch.zeros(members, kinds, single * kinds + double * pairs, dtype=self._dtype),
         )
         self.register_buffer("scale", torch.ones((), dtype=self._dtype))
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
         table = torch.full((len(chemical_symbols),), -1, dtype=torch.int64)
         for index, symbol in enumerate(layout.species):
             table[atomic_numbers[symbol]] = index

@@ -17,7 +17,9 @@ from atomistic.learning.prepared import Prepared, predict, prepare
 
 Progress = Callable[[int, int, str], None]
 
-PENALTIES = (1e-10, 1e-8, 1e-6, 1e-4, 1e-2)  # on the linear model, in units of its diagonal
+PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # on the linear model, in units of its diagonal
+PRIOR = 0.3  # of the spread of the forces, the members' own numbers where nothing is known
+QUIET = 0.05  # of the last layer, to begin with
 LEAST_ENERGY = 1e-4  # eV per atom; frames alike in energy say nothing below it
 
 
@@ -107,7 +109,8 @@ def fit(
     Parameters
     ----------
     network : AtomNetwork
-        What is fitted. If it is fresh, levels and spreads are taken from the frames.
+        What is fitted. If it is fresh, levels and spreads are taken from the frames and the linear
+        model is solved for; if it was fitted before, it is tuned from where it stands.
     frames, validation : sequence of Atoms
         Labelled structures, to learn from and to judge by.
     settings : Settings
@@ -142,9 +145,10 @@ def fit(
         )
     learn, judge = prepare(network, frames), prepare(network, validation)
     masks = None if elements is None else _masks(network, elements, layers)
-    if masks is None:
+    fresh = not bool(network.fitted)
+    if masks is None and fresh:
         _set_levels(network, learn)
-    else:
+    elif masks is not None:
         _set_energies(network, learn, list(elements or ()))
     scales = _scales(network, learn)
     rng = np.random.default_rng(seed)
@@ -156,8 +160,11 @@ def fit(
         for member in range(members):
             seen[rng.choice(len(learn), count, replace=False), member] = 1
     shares = torch.from_numpy(seen)
-    names = network.layout.species if elements is None else elements
-    _solve_linear(network, learn, judge, scales, settings, shares, network.columns_of(names))
+    if fresh or elements is not None:
+        names = network.layout.species if elements is None else elements
+        chosen = network.columns_of(names)
+        _solve_linear(network, learn, judge, scales, settings, shares, chosen, rng)
+    network.fitted.fill_(True)
 
     parameters = dict(network.named_parameters())
     optimiser = torch.optim.Adam(parameters.values(), lr=settings.learning_rate[0])
@@ -186,8 +193,8 @@ def fit(
     while done < settings.steps and since < settings.patience:
         for group in optimiser.param_groups:
             group["lr"] = last + 0.5 * (first - last) * (1 + np.cos(np.pi * done / settings.steps))
-        chosen = rng.choice(len(learn), min(settings.batch, len(learn)), replace=False)
-        loss = _loss(network, [learn[i] for i in chosen], scales, settings, shares[chosen])
+        drawn = rng.choice(len(learn), min(settings.batch, len(learn)), replace=False)
+        loss = _loss(network, [learn[i] for i in drawn], scales, settings, shares[drawn])
         optimiser.zero_grad()
         loss.backward()
         if masks is not None:
@@ -299,6 +306,9 @@ def _set_levels(network: AtomNetwork, frames: Sequence[Prepared]) -> None:
     network.atom_energy.copy_(torch.from_numpy(np.linalg.lstsq(count, energy, rcond=1e-6)[0]))
     force = torch.cat([frame.forces for frame in frames])
     network.scale.fill_(0.3 * float(force.square().mean().sqrt()))
+    # the linear model holds what it can; a loud network would only be in its way
+    with torch.no_grad():
+        network.weights[-1] *= QUIET
 
 
 def _set_energies(network: AtomNetwork, frames: Sequence[Prepared], elements: list[str]) -> None:
@@ -320,16 +330,25 @@ def _solve_linear(
     settings: Settings,
     shares: torch.Tensor,
     chosen: torch.Tensor,
+    rng: np.random.Generator,
 ) -> None:
     """Solve for entries of the linear model what the rest of the network leaves of the labels.
 
-    The penalty on their size is the one that is best on the validation frames.
+    The penalty is the one that is best on the validation frames. It pulls to zero; in a committee,
+    each member to numbers of its own, so that they differ wherever the frames say nothing.
+
+    References
+    ----------
+    Osband, Aslanides, Cassirer, https://arxiv.org/abs/1806.03335
     """
-    network.linear[:, chosen] = 0.0
+    members, size = network.layout.members, int(chosen.sum())
+    prior = torch.zeros(members, size, dtype=network.dtype, device=network.device)
+    if members > 1:
+        prior = PRIOR * scales[1] * torch.from_numpy(rng.normal(size=(members, size))).to(prior)
+    network.linear[:, chosen] = prior
     rows = [_linear_rows(network, frame)[..., chosen] for frame in frames]
-    size = int(chosen.sum())
     systems = []
-    for member in range(network.layout.members):
+    for member in range(members):
         normal, right = shares.new_zeros(size, size), shares.new_zeros(size)
         for index, (frame, row) in enumerate(zip(frames, rows, strict=True)):
             energy, forces, _, _ = (each.detach() for each in predict(network, [frame]))
@@ -359,7 +378,7 @@ def _solve_linear(
             solved = torch.linalg.solve(
                 normal + penalty * size_of * torch.eye(size).to(normal), right
             )
-            network.linear[member, chosen] = solved
+            network.linear[member, chosen] = prior[member] + solved
         found = _judged(network, validation, scales, settings)
         if found < lowest:
             lowest, best = found, network.linear.clone()

@@ -79,9 +79,9 @@ class Examiner:
         self.precision = "float64" if self.double else "float32"
         # balance the differences' truncation and rounding; the error of a difference across the
         # kink of a cutoff's second derivative shrinks with the step, a true violation does not
-        self.steps = (5e-4, 1.25e-4) if self.double else (2e-2, 1e-2, 5e-3)
+        self.steps = (5e-4, 1.25e-4) if self.double else (2e-2, 1e-2, 5e-3, 2.5e-3)
         # over which no smooth force changes by more than the limit of a jump (Å)
-        self.narrow = 1e-8 if self.double else 1e-4
+        self.narrow = 1e-8 if self.double else 2e-5
         self.atoms = structure.copy()
         self.atoms.calc = None
         self.atoms.positions += rng.normal(scale=RATTLE, size=self.atoms.positions.shape)

@@ -1,6 +1,5 @@
 """Labels kept once, frames chosen apart, a loop that goes on, and acceptance on one's own way."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -250,3 +250,28 @@ def test_the_example_finds_each_of_its_faults():
     recorded = json.loads(path.with_name("sevennet-0.json").read_text())
     failed = [one["name"] for one in recorded["findings"] if one["measured"] > one["limit"]]
     assert failed == ["inversion"]
+    recorded = json.loads(path.with_name("chgnet.json").read_text())
+    assert len(recorded["findings"]) == len(PROPERTIES)
+    assert all(one["measured"] <= one["limit"] for one in recorded["findings"])
+
+
+def test_rippling_forces_of_single_precision_are_no_fault(antifluorite):
+    """A force that ripples within 0.01 Å has a gradient all the same, if the steps are small."""
+
+    class Rippled(Morse):
+        def pair(self, r):
+            energy, slope = super().pair(r)
+            wave = 2 * np.pi / 0.03
+            return energy + 2e-5 * np.sin(wave * r), slope + 2e-5 * wave * np.cos(wave * r)
+
+    class Single(CalculatorModel):
+        def __init__(self, calculator):
+            super().__init__(calculator)
+            self._dtype = torch.float32
+
+        def forward(self, state, **kwargs):
+            state = state.to(dtype=torch.float64)
+            return {name: value.float() for name, value in super().forward(state).items()}
+
+    certificate = judged(Single(Rippled()), antifluorite, only=["jacobian_asymmetry", "rotation"])
+    assert certificate.sound, certificate.outcome

@@ -47,10 +47,9 @@ def test_a_network_learns_forces_energies_and_stresses():
     )
     test = frames(10, seed=2)
     errors = distil.errors(test, as_potential(learnt))
-    assert errors.relative_force < 0.25
+    assert errors.relative_force < 0.1
     stress = np.std([frame.get_stress() for frame in test]) * 160.2
     assert errors.stress < 0.3 * stress
-    assert found.loss < 0.8 * found.history[0][1]
     assert found.loss == min(loss for _, loss in found.history)
 
 
@@ -146,7 +145,7 @@ def test_a_new_element_is_learnt_from_few_frames_while_the_rest_is_frozen():
     test = frames(10, elements=three, seed=3)
     untrained = distil.errors(test, as_potential(wider)).relative_force
     few, judge = (frames(n, elements=three, seed=4 + n) for n in (6, 3))
-    brief = Settings(steps=200, batch=6, learning_rate=(5e-2, 1e-3))
+    brief = Settings(steps=100, batch=6, learning_rate=(1e-2, 1e-3))
     fit(wider, few, judge, settings=brief, elements=["Kr"])
     torch.testing.assert_close(wider(old)["forces"], before, rtol=0, atol=0)
     scratch = AtomNetwork(Layout(three, SMALL, neurons=(16,)))
@@ -164,3 +163,13 @@ def test_frames_without_labels_or_none_at_all_are_refused():
         fit(network(), bare, frames(1))
     with pytest.raises(ValueError, match="0 to judge by"):
         fit(network(), frames(1), [])
+
+
+def test_a_fitted_network_is_tuned_from_where_it_stands():
+    learnt, learn, judge = network(), frames(8), frames(3, seed=1)
+    first = fit(learnt, learn, judge, settings=Settings(steps=60, batch=4, look=20))
+    level = learnt.linear.clone()
+    soft = Settings(steps=20, batch=4, look=5, learning_rate=(1e-4, 1e-5))
+    second = fit(learnt, learn, judge, settings=soft)
+    assert second.history[0][1] == pytest.approx(first.loss, rel=0.2)
+    torch.testing.assert_close(learnt.linear, level, rtol=0, atol=0)
