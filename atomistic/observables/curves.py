@@ -18,7 +18,7 @@ import xarray as xr
 from scipy.special import stdtrit
 
 from atomistic.observables.displacements import LONGEST_LAG
-from atomistic.observables.lines import slope_weights
+from atomistic.observables.lines import curve_covariance, slope_weights
 from atomistic.observables.self_diffusion import (
     LATEST_START,
     SCAN_LEVEL,
@@ -32,34 +32,6 @@ from atomistic.units import ANGSTROM, PICOSECOND
 
 MOST_LAGS = 48
 FEW_RUNS = 1e6  # degrees of freedom of an error that theory gives
-
-
-def curve_covariance(
-    curve: np.ndarray, lag: np.ndarray, *, particles: int, duration: float, directions: int = 3
-) -> np.ndarray:
-    """Covariance (m4) of a mean squared displacement at its lags, for independent walkers.
-
-    Parameters
-    ----------
-    curve : numpy.ndarray
-        Mean squared displacement (m2), (lag,).
-    lag : numpy.ndarray
-        Lags (s).
-    particles : int
-        Particles averaged over.
-    duration : float
-        Length of the run (s).
-    directions : int
-        Directions summed over.
-
-    References
-    ----------
-    Qian, Sheetz, Elson, Biophys. J. 60, 910 (1991),
-    https://doi.org/10.1016/S0006-3495(91)82125-7
-    """
-    lower = np.minimum.outer(np.arange(len(lag)), np.arange(len(lag)))
-    overlap = 2 * np.maximum.outer(lag, lag) - 2 / 3 * np.minimum.outer(lag, lag)
-    return curve[lower] ** 2 * overlap / (directions * particles * duration)
 
 
 def self_diffusivity_of_curves(

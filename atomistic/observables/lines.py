@@ -30,3 +30,31 @@ def line_weights(lags: np.ndarray) -> np.ndarray:
 def slope_weights(lags: np.ndarray) -> np.ndarray:
     """Return the weights of the slope alone (`line_weights`)."""
     return np.asarray(line_weights(lags)[0])
+
+
+def curve_covariance(
+    curve: np.ndarray, lag: np.ndarray, *, particles: int, duration: float, directions: int = 3
+) -> np.ndarray:
+    """Covariance (m4) of a mean squared displacement at its lags, for independent walkers.
+
+    Parameters
+    ----------
+    curve : numpy.ndarray
+        Mean squared displacement (m2), (lag,).
+    lag : numpy.ndarray
+        Lags (s).
+    particles : int
+        Particles averaged over.
+    duration : float
+        Length of the run (s).
+    directions : int
+        Directions summed over.
+
+    References
+    ----------
+    Qian, Sheetz, Elson, Biophys. J. 60, 910 (1991),
+    https://doi.org/10.1016/S0006-3495(91)82125-7
+    """
+    lower = np.minimum.outer(np.arange(len(lag)), np.arange(len(lag)))
+    overlap = 2 * np.maximum.outer(lag, lag) - 2 / 3 * np.minimum.outer(lag, lag)
+    return curve[lower] ** 2 * overlap / (directions * particles * duration)

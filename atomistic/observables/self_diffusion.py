@@ -17,7 +17,7 @@ from atomistic.observables.displacements import (
     species,
     walk,
 )
-from atomistic.observables.lines import slope_weights
+from atomistic.observables.lines import curve_covariance, slope_weights
 from atomistic.observables.shared_motion import correlations, linked, pace
 from atomistic.observables.slow_relaxation import HOP, less_relaxation
 from atomistic.units import PICOSECOND
@@ -75,7 +75,12 @@ def combine(
 
 
 def start_scan(
-    scan: np.ndarray, candidates: np.ndarray, factors: np.ndarray, *, sharing: float = 1.0
+    scan: np.ndarray,
+    candidates: np.ndarray,
+    factors: np.ndarray,
+    noise: np.ndarray,
+    *,
+    sharing: float = 1.0,
 ) -> int:
     """Return which candidate start lag is taken; -1, the last, if all but the last three bend.
 
@@ -83,8 +88,10 @@ def start_scan(
     the error of their difference or 2 %, is doubled and taken (Lepski's rule). The difference is
     held against Student's t of as many degrees as there are independent particles, at a level of
     0.5 % for all octaves of later lags together: a fixed number of standard errors would see a
-    departure by chance the more often the longer the run. The last three have nothing left to be
-    held against.
+    departure by chance the more often the longer the run. Its error is that of the particles'
+    scatter, or that of a free walk at the pace of the earlier slope if that is more: late slopes
+    are skewed, and what comes out low by chance scatters little. The last three have nothing left
+    to be held against.
 
     Parameters
     ----------
@@ -94,6 +101,8 @@ def start_scan(
         Start lags (s).
     factors : numpy.ndarray
         M/M_eff of what displacements share, (candidate,).
+    noise : numpy.ndarray
+        Covariance of the slopes of free walkers, over the slope squared, (candidate, candidate).
     sharing : float
         By how much more what particles share inflates a variance.
     """
@@ -101,7 +110,9 @@ def start_scan(
     for index in range(len(candidates) - 3):
         departure = scan[index + 1 :] - scan[index]
         freedom = max(particles / factors[index] - 1.0, 1.0)
-        spread = np.sqrt(sharing * departure.var((1, 2)) / freedom)
+        free = np.diag(noise)[index + 1 :] + noise[index, index] - 2 * noise[index, index + 1 :]
+        free = scan[index].mean() ** 2 * np.maximum(free, 0.0) * factors[index]
+        spread = np.sqrt(sharing * np.maximum(departure.var((1, 2)) / freedom, free))
         octaves = max(1.0, np.log2(candidates[-1] / candidates[index]))
         agreement = stdtrit(freedom, 1.0 - SCAN_LEVEL / (2 * octaves))
         allowed = np.maximum(agreement * spread, TOLERANCE * abs(scan[index].mean()))
@@ -168,9 +179,15 @@ def estimate(
     lags, msd = seen.lag[inside], seen.msd[..., inside]
     replicas, frames, atoms, _ = seen.track.shape
     candidates = lags[lags <= LATEST_START * seen.duration]
-    scan = np.stack(
-        [msd[..., lags >= lag] @ slope_weights(lags[lags >= lag]) for lag in candidates]
-    )
+    weights = np.zeros((len(candidates), len(lags)))
+    for index, lag in enumerate(candidates):
+        weights[index, lags >= lag] = slope_weights(lags[lags >= lag])
+    scan = np.moveaxis(msd @ weights.T, -1, 0)
+    walkers = curve_covariance(
+        lags, lags, particles=replicas * atoms, duration=seen.duration,
+        directions=seen.track.shape[3],
+    )  # fmt: skip
+    noise = weights @ walkers @ weights.T
     products = correlations(seen.track, min(MOST_ORDINATES, frames // 4))
     found = []
     for lag in candidates:
@@ -181,7 +198,7 @@ def estimate(
 
     sharing, factor, more, step, taken = np.ones(draws), 1.0, 1.0, 0, -1
     for _ in range(2):  # what particles share depends on the start, and the start on that
-        taken = start_scan(scan, candidates, factors, sharing=more)
+        taken = start_scan(scan, candidates, factors, noise, sharing=more)
         before, step = step, max(1, round(float(candidates[taken]) / seen.track_interval))
         if atoms == 1 or step == before:
             break
