@@ -34,7 +34,7 @@ from atomistic.observables.onsager import FARADAY, onsager
 from atomistic.observables.self_diffusion import estimate
 from tests.atomistic.synthetic import trajectory
 
-SEED = 20261122
+SEED = 20261202
 PEERS = 100
 INTERVAL = 20.0  # fs
 EDGE = 24e-10  # m

@@ -1,14 +1,14 @@
 """Transport in molten NaCl at 1100 K against the published numbers of the same potential.
 
-    python -m benchmarks.transport_nacl FOLDER [blocks that kinisi sees]
+    python -m benchmarks.transport_nacl FOLDER [blocks that the peers see]
 
 from the repository's root reads what `nacl_trajectories` wrote and writes ``transport_nacl.json``
 beside this script: conductivity by displacements and by Green-Kubo, self-diffusivities as they are
 in the box and after Yeh and Hummer, viscosity, and, since nobody knows the truth of a dense liquid,
 how often intervals from blocks of one run cover the answer of all runs together (whose own error
-goes into the count: it is small beside a block's). kinisi sees the same blocks. What the estimators
-read of the runs is kept, small enough for the repository, as ``examples/molten_salt_transport/``
-``nacl_1100K.nc``.
+goes into the count: it is small beside a block's). kinisi and STACIE see the same blocks. What the
+estimators read of the runs is kept, small enough for the repository, as
+``examples/molten_salt_transport/nacl_1100K.nc``.
 """
 
 import json
@@ -106,7 +106,7 @@ def number(dataset, name, scale=1.0):
 def coverage(data, truth, length, peers):
     """Cut every run into blocks and count how often each interval covers the whole's answer."""
     frames = round(length * 1e-12 / FRAME)
-    tallies = {name: fresh.fresh("ours", "kinisi") for name in truth}
+    tallies = {name: fresh.fresh("ours", "kinisi", "stacie") for name in truth}
     symbols = data["symbol"].values.astype(str)
     for replica in range(data.sizes["replica"]):
         for block in range(data.sizes["frame"] // frames):
@@ -127,12 +127,20 @@ def coverage(data, truth, length, peers):
                     def kinisi(position=position * 1e10, start=start, seed=seed):
                         return np.multiply(fresh.kinisi(position, start, seed), 1e-8)
 
+                    def stacie(position=position * 1e10):
+                        step = FRAME * 1e12
+                        velocity = np.diff(position, axis=0).reshape(len(position) - 1, -1).T / step
+                        return np.multiply(fresh.stacie(velocity, step, "expoly"), 1e-8)
+
                     fresh.timed(tallies[name]["kinisi"], kinisi)
+                    fresh.timed(tallies[name]["stacie"], stacie)
     out = {}
     for name, (value, error) in truth.items():
         out[name] = {}
         for who, rows in tallies[name].items():
             if not rows["found"]:
+                if rows["refused"]:
+                    out[name][who] = {"refused": rows["refused"], "why": rows["why"]}
                 continue
             out[name][who] = fresh.told(rows, value) | {
                 "error_of_the_whole_percent": round(100 * error / value, 2)
