@@ -178,9 +178,11 @@ class AtomNetwork(ModelInterface):
     def set_scales(self, single: torch.Tensor, double: torch.Tensor) -> None:
         """Take level and spread of the features (atom, feature, element) from some atoms."""
         for name, value in (("single", single), ("double", double)):
-            mean, spread = value.mean(0), value.std(0)
+            if not value.numel():
+                continue
+            mean, spread = value.mean(0), value.std(0, correction=0)
             # a feature that hardly varies is not to be blown up
-            floor = 3e-2 * spread.max().clamp(min=1e-12) if spread.numel() else 1.0
+            floor = 3e-2 * spread.max().clamp(min=1e-12)
             getattr(self, f"_{name}_mean").copy_(mean)
             getattr(self, f"_{name}_spread").copy_(spread.clamp(min=floor))
 
