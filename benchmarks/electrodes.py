@@ -223,7 +223,7 @@ def slopes() -> float:
     return float(worst / np.abs(forces).max())
 
 
-def drift(picoseconds: float = 2.0, step: float = 0.5) -> dict[str, float]:
+def drift(picoseconds: float = 1.5, step: float = 0.2) -> dict[str, float]:
     """Slope of the energy of salt between plates at 2 V, without a thermostat."""
     atoms = plates(15.0, 18.0, density=0.008)
     number = int((atoms.symbols == "C").sum())
