@@ -1,11 +1,12 @@
 """SPMe corrected to P2D beside its rivals: accuracy and CPU cost, one run, one core.
 
     python -m benchmarks.residual                    # every shipped corrector
-    python -m benchmarks.residual Chen2020           # or some
+    python -m benchmarks.residual Chen2020           # or one
+    python -m benchmarks.residual Chen2020 cycle     # or a part: cycle, rates, charge, batch
     python -m benchmarks.residual figure             # residual.png, of what is recorded
 
-writes ``residual.json`` beside this script, a set at a time; sets that are not run again stay as
-they were.
+writes ``residual.json`` beside this script, a part at a time; what is not run again stays as it
+was.
 
 The truth is the batched P2D on 32 + 16 + 32 mesh cells with exact particle modes. Its gap to
 PyBaMM's own DFN is measured in the same run, with PyBaMM's mesh extrapolated to zero (its voltage
@@ -43,7 +44,7 @@ COARSE = {"x_n": 5, "x_s": 5, "x_p": 5, "r_n": 10, "r_p": 10}
 FINER = {"x_n": 10, "x_s": 10, "x_p": 10, "r_n": 20, "r_p": 20}
 CELLS, STEPS = (64, 256, 1000, 4000, 16000), 60
 COMPILED = ("SPMe graded", "DFN default", "corrected SPMe")
-DRAWS, CHECKED = 1000, 64
+DRAWS, CHECKED = 1000, 24
 AT_RATES = ("SPM default", "SPMe graded", "DFN default", "DFN coarse", "corrected SPMe")
 RATES = (0.75, 1.5, 2.0)
 CYCLE = "US06-like, 2C peak"
@@ -124,78 +125,72 @@ def prepared(name, current, times, soc):
     return values
 
 
-def cases(name, cell):
-    """Label, times (s), current (A), start, P2D's voltages of each test."""
+def cycle(name, cell, corrector):
+    """A drive cycle never trained on, with the set's own electrolyte and with a thousand."""
     seconds = np.arange(601.0)
-    cycle = cell.capacity * 2.0 * profiles.us06_like(HELD_OUT)
-    some = {
-        key: values[:CHECKED].copy()
-        for key, values in drawn_electrolytes(np.random.default_rng(HELD_OUT), DRAWS).items()
-    }
+    current = cell.capacity * 2.0 * profiles.us06_like(HELD_OUT)
+    drawn = drawn_electrolytes(np.random.default_rng(HELD_OUT), DRAWS)
     for key, own in own_electrolytes(1).items():
-        some[key][0] = own[0]
+        drawn[key][0] = own[0]
+    some = {key: values[:CHECKED] for key, values in drawn.items()}
     batch = P2D(cell, np.full(CHECKED, 0.7), electrolyte=some, points=TRUTH)
-    truth = follow(batch, np.tile(cycle, (CHECKED, 1)), seconds)["voltage"].values
-    yield CYCLE, seconds, cycle, 0.7, truth
-    # one grid for all rates, dense where a discharge ends
+    truth = follow(batch, np.tile(current, (CHECKED, 1)), seconds)["voltage"].values
+    row, values = row_of(name, CYCLE, seconds, current, 0.7, truth[0])
+    row["ratios"] = ratios(row)
+    row["thousand electrolytes"] = draws(name, cell, seconds, current, truth, drawn)
+    row["truth_gap"] = gap(values, seconds[:121], truth[0, :121])
+    return {CYCLE: row}
+
+
+def rates(name, cell, corrector):
+    """Discharges from full, all rates on one grid, dense where they end."""
     grid = [profiles.slow_times(5400.0, step=20.0)]
     for rate in RATES:
         values = prepared(name, np.full(2, rate * cell.capacity), None, 1.0)
         end = pybamm.Simulation(CorrectedSPMe(name), parameter_values=values).solve([0, 5400]).t[-1]
         grid.append(np.round(end) + np.arange(-20.0, 21.0))
-    steady = np.unique(np.concatenate(grid))
-    currents = cell.capacity * np.array(RATES)[:, None] * np.ones_like(steady)
-    truth = follow(P2D(cell, np.ones(len(RATES)), points=TRUTH), currents, steady)
+    times = np.unique(np.concatenate(grid))
+    currents = cell.capacity * np.array(RATES)[:, None] * np.ones_like(times)
+    truth = follow(P2D(cell, np.ones(len(RATES)), points=TRUTH), currents, times)
+    found = {}
     for rate, current, volts in zip(RATES, currents, truth["voltage"].values, strict=True):
-        yield f"{rate}C", steady, current, 1.0, volts
+        found[f"{rate}C"], _ = row_of(name, f"{rate}C", times, current, 1.0, volts)
+    return found
 
 
-def benchmark(name):
-    """Everything about one parameter set."""
-    corrector = load(name)
-    cell = read_cell(pybamm.ParameterValues(name))
-    result = {"highest_c_rate": corrector.about["highest_c_rate"], "weights": corrector.size}
-    for label, times, current, soc, volts in cases(name, cell):
-        truth = np.atleast_2d(volts)[0]
-        values, constant = prepared(name, current, times, soc), np.ptp(current) == 0
-        row = {}
-        for rival, (model, points, submeshes) in rivals(name).items():
-            if constant and rival not in AT_RATES:
-                continue
-            found, spent = timed(simulation(model, values, points, submeshes), times)
-            row[rival] = {**compared(found, times, truth), "cpu_ms": round(spent, 1)}
-            if rival in COMPILED and not constant:
-                _, quick = timed(simulation(model, values, points, submeshes, compiled=True), times)
-                row[rival]["compiled_cpu_ms"] = round(quick, 1)
-            print(name, label, rival, row[rival], flush=True)
-        # one solve that keeps all, for the band
-        kept = pybamm.Simulation(CorrectedSPMe(name), parameter_values=values).solve(
-            [0, times[-1]], t_interp=times
-        )
-        after = correct(kept, values, name)
-        both = np.interp(times, kept.t, after["voltage"], right=np.nan) - truth
-        away = np.interp(times, kept.t, after["abstained"]) > 0
-        there = np.isfinite(both) & (times >= 1) & ~away
-        band = np.interp(times, kept.t, after["band"])
-        row["ensemble afterwards"] = {
-            "rms_mV": round(1e3 * float(np.sqrt(np.mean(both[there] ** 2))), 3),
-            "max_mV": round(1e3 * float(np.abs(both[there]).max()), 2),
-            "inside_band": round(float((np.abs(both) <= band)[there].mean()), 4),
-            "abstained": round(float(after["abstained"].mean()), 4),
-        }
-        if constant:
-            row["time to cut-off, relative error"] = ends(values, cell, times, truth, kept)
-        if not constant:
-            row["ratios"] = ratios(row)
-            row["thousand electrolytes"] = draws(name, cell, times, current, volts)
-            row["truth_gap"] = gap(values, times[:121], truth[:121])
-        print(name, label, "ensemble", row["ensemble afterwards"], flush=True)
-        result[label] = row
-    result["constant current, constant voltage"] = charged(name, cell)
-    result["batch"] = batch(name, cell)
-    # how the training judged it: whole splits of profiles, in batch
-    result["splits"] = json.loads((SHIPPED / f"{name}.json").read_text())
-    return result
+def row_of(name, label, times, current, soc, truth):
+    """Every rival on one current, then the ensemble afterwards."""
+    values, constant = prepared(name, current, times, soc), np.ptp(current) == 0
+    row = {}
+    for rival, (model, points, submeshes) in rivals(name).items():
+        if constant and rival not in AT_RATES:
+            continue
+        found, spent = timed(simulation(model, values, points, submeshes), times)
+        row[rival] = {**compared(found, times, truth), "cpu_ms": round(spent, 1)}
+        if rival in COMPILED and not constant:
+            _, quick = timed(simulation(model, values, points, submeshes, compiled=True), times)
+            row[rival]["compiled_cpu_ms"] = round(quick, 1)
+        print(name, label, rival, row[rival], flush=True)
+    # one solve that keeps all, for the band
+    kept = pybamm.Simulation(CorrectedSPMe(name), parameter_values=values).solve(
+        [0, times[-1]], t_interp=times
+    )
+    after = correct(kept, values, name)
+    both = np.interp(times, kept.t, after["voltage"], right=np.nan) - truth
+    away = np.interp(times, kept.t, after["abstained"]) > 0
+    there = np.isfinite(both) & (times >= 1) & ~away
+    band = np.interp(times, kept.t, after["band"])
+    row["ensemble afterwards"] = {
+        "rms_mV": round(1e3 * float(np.sqrt(np.mean(both[there] ** 2))), 3),
+        "max_mV": round(1e3 * float(np.abs(both[there]).max()), 2),
+        "inside_band": round(float((np.abs(both) <= band)[there].mean()), 4),
+        "abstained": round(float(after["abstained"].mean()), 4),
+    }
+    print(name, label, "ensemble", row["ensemble afterwards"], flush=True)
+    if constant:
+        cell = read_cell(pybamm.ParameterValues(name))
+        row["time to cut-off, relative error"] = ends(values, cell, times, truth, kept)
+    return row, values
 
 
 def ends(values, cell, times, truth, kept):
@@ -243,7 +238,7 @@ def ratios(row):
     } | {"compiled to plain DFN": round(own["compiled_cpu_ms"] / dfn["cpu_ms"], 4)}
 
 
-def charged(name, cell):
+def charged(name, cell, corrector):
     """RMS and largest error (mV) of a charge at C/2 and a hold at the upper cut-off."""
     values = pybamm.ParameterValues(name)
     upper = cell.upper_voltage - 0.02
@@ -269,10 +264,10 @@ def charged(name, cell):
             "rms_mV": round(float(np.sqrt(np.mean(error**2))), 3),
             "max_mV": round(float(np.abs(error).max()), 2),
         }
-    return found
+    return {"constant current, constant voltage": found}
 
 
-def batch(name, cell):
+def batch(name, cell, corrector):
     """Cost of a cell-step (µs) of the corrected batch, many different cells at once."""
     found = {}
     for count in CELLS:
@@ -291,14 +286,17 @@ def batch(name, cell):
                 cells.advance(current[k], 1.0)
             least = min(least, time.process_time() - started)
         found[f"{count} cells, us per cell-step"] = round(1e6 * least / count / STEPS, 3)
-    return found
+    return {
+        "batch": found,
+        "highest_c_rate": corrector.about["highest_c_rate"],
+        "weights": corrector.size,
+        # how the training judged it: whole splits of profiles, in batch
+        "splits": json.loads((SHIPPED / f"{name}.json").read_text()),
+    }
 
 
-def draws(name, cell, seconds, cycle, truth):
+def draws(name, cell, seconds, cycle, truth, drawn):
     """The cycle with a thousand electrolytes, ensemble and band: CPU s, errors of some."""
-    drawn = drawn_electrolytes(np.random.default_rng(HELD_OUT), DRAWS)
-    for key, own in own_electrolytes(1).items():
-        drawn[key][0] = own[0]
     current, soc = np.tile(cycle, (DRAWS, 1)), np.full(DRAWS, 0.7)
     started = time.process_time()
     said = simulate(cell, name, current, seconds, state_of_charge=soc, electrolyte=drawn)
@@ -353,9 +351,11 @@ def draw(result, path):
     figure, panels = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
     for name, marker in zip(names, "osD^vPX*", strict=False):
         row = result[name][CYCLE]
-        for k, rival in enumerate(rival for rival in row if "cpu_ms" in row[rival]):
-            x, y = row[rival]["cpu_ms"], row[rival]["rms_mV"]
-            panels[0].loglog(x, y, marker, color=f"C{k}", label=rival if name == names[0] else None)
+        for k, rival in enumerate(rivals(name)):
+            if rival in row:
+                x, y = row[rival]["cpu_ms"], row[rival]["rms_mV"]
+                label = rival if name == names[0] else None
+                panels[0].loglog(x, y, marker, color=f"C{k}", label=label)
     panels[0].set(xlabel="CPU (ms)", ylabel="RMS error (mV)", title=CYCLE)
     panels[0].legend(frameon=False, fontsize=7)
     rates, edges, maps = chart(names[0])
@@ -375,11 +375,14 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["figure"]:
         draw(result, path.with_suffix(".png"))
         sys.exit()
-    for name in sys.argv[1:] or sorted(file.stem for file in SHIPPED.glob("*.npz")):
-        result[name] = benchmark(name)
-        result["versions"] = {
-            "pybamm": pybamm.__version__,
-            "torch": torch.__version__,
-            "processor": platform.machine(),
-        }
-        path.write_text(json.dumps(result, indent=1) + "\n")
+    parts = {"cycle": cycle, "rates": rates, "charge": charged, "batch": batch}
+    for name in sys.argv[1:2] or sorted(file.stem for file in SHIPPED.glob("*.npz")):
+        known, corrector = read_cell(pybamm.ParameterValues(name)), load(name)
+        for part in sys.argv[2:] or parts:
+            result.setdefault(name, {}).update(parts[part](name, known, corrector))
+            result["versions"] = {
+                "pybamm": pybamm.__version__,
+                "torch": torch.__version__,
+                "processor": platform.machine(),
+            }
+            path.write_text(json.dumps(result, indent=1) + "\n")
