@@ -1,8 +1,5 @@
 """Labels kept once, frames chosen apart, a loop that goes on, and acceptance on one's own way."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -167,15 +164,7 @@ def test_acceptance_is_judged_on_the_students_own_frames():
         accept(deep, TEACHER, [crystal(2)], temperatures=[1e7], picoseconds=0.1)
 
 
-def example(name):
-    path = Path(__file__).parents[2] / "examples" / name / "study.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    study = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(study)
-    return study
-
-
-def test_the_example_fills_a_hole_that_no_test_error_shows(tmp_path):
+def test_the_example_fills_a_hole_that_no_test_error_shows(example, tmp_path):
     torch.set_num_threads(1)
     found, numbers = example("active_learning").study(tmp_path, say=lambda text: None)
     assert found.reached
@@ -186,7 +175,7 @@ def test_the_example_fills_a_hole_that_no_test_error_shows(tmp_path):
     assert numbers["resets_after"] == 0 < numbers["resets_before"]
 
 
-def test_the_ladder_of_the_example_learns_rung_by_rung():
+def test_the_ladder_of_the_example_learns_rung_by_rung(example):
     torch.set_num_threads(1)
     curves = example("train_a_student").study((4, 16), steps=60)
     assert set(curves) == {"symmetry functions", "SOAP"}

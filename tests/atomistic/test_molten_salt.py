@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,8 @@ STUDY = Path(__file__).parents[2] / "examples" / "molten_salt_transport" / "stud
 
 
 @pytest.fixture(scope="module")
-def study():
-    spec = importlib.util.spec_from_file_location("molten_salt_study", STUDY)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def study(example):
+    return example("molten_salt_transport")
 
 
 @pytest.fixture(scope="module")

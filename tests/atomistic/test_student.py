@@ -1,6 +1,5 @@
 """The shipped student against its teacher, on the runs recorded in examples."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -9,11 +8,8 @@ STUDY = Path(__file__).parents[2] / "examples" / "argyrodite_student"
 
 
 @pytest.fixture(scope="module")
-def compare():
-    spec = importlib.util.spec_from_file_location("compare", STUDY / "compare.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def compare(example):
+    return example("argyrodite_student", "compare")
 
 
 def test_lithium_diffuses_as_fast_as_with_the_teacher(compare):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -12,12 +11,8 @@ SCRIPT = Path(__file__).parents[3] / "examples" / "spme_to_p2d" / "study.py"
 
 
 @pytest.fixture(scope="module")
-def study() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("spme_to_p2d", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def study(example) -> ModuleType:
+    return example("spme_to_p2d")
 
 
 def test_correction_brings_spme_to_p2d_and_the_figure_shows_it(
