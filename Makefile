@@ -6,7 +6,7 @@
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 # all of pyproject.toml but mace, which cannot share an environment with mlp
-EXTRAS := fem mlp descriptors electrostatics trajectories cluster peers dev
+EXTRAS := fem mlp electrostatics trajectories cluster peers dev
 CASE := examples/argyrodite_cell/case.toml
 
 help:
