@@ -22,8 +22,8 @@ demo: $(INSTALLED)
 	@$(BIN)/multiscale run $(CASE)
 
 test: $(INSTALLED)
-	@echo "Running the tests."
-	@$(BIN)/python -m pytest
+	@echo "Running the tests, two files at a time."
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-mace: $(INSTALLED)
 	@echo "Installing mace-torch, which sevenn cannot live with, into .venv-mace."
