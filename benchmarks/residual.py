@@ -351,13 +351,17 @@ def draw(result, path):
     figure, panels = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
     for name, marker in zip(names, "osD^vPX*", strict=False):
         row = result[name][CYCLE]
+        panels[0].plot([], [], marker, color="0.4", label=name)
         for k, rival in enumerate(rivals(name)):
             if rival in row:
                 x, y = row[rival]["cpu_ms"], row[rival]["rms_mV"]
-                label = rival if name == names[0] else None
-                panels[0].loglog(x, y, marker, color=f"C{k}", label=label)
+                panels[0].loglog(x, y, marker, color=f"C{k}")
+    for k, rival in enumerate(rivals(names[0])):
+        panels[0].plot([], [], "s", color=f"C{k}", label=rival)
     panels[0].set(xlabel="CPU (ms)", ylabel="RMS error (mV)", title=CYCLE)
-    panels[0].legend(frameon=False, fontsize=7)
+    panels[0].legend(
+        frameon=False, fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.17)
+    )
     rates, edges, maps = chart(names[0])
     for panel, (label, found) in zip(panels[1:], maps.items(), strict=True):
         drawn = panel.pcolormesh(
