@@ -308,6 +308,8 @@ def sample(
         frames = state.positions.reshape(len(batch), atoms_each, 3)
         position[:, frame] = frames.cpu().numpy()
 
+    # not None: runs saved without friction keep their fingerprint
+    drags = () if friction is None else (friction,)
     watched = Watched(
         observers,
         stride=max(1, round(observe_interval / schedule.timestep)),
@@ -315,10 +317,8 @@ def sample(
         every=max(1, round(checkpoint_interval * 1000 / schedule.timestep)),
         frame_stride=schedule.stride,
         position=position,
-        run=fingerprint(batch, temperatures, schedule, observe_interval, seed, potential.name)
-        if friction is None
-        else fingerprint(
-            batch, temperatures, schedule, observe_interval, seed, potential.name, friction
+        run=fingerprint(
+            batch, temperatures, schedule, observe_interval, seed, potential.name, *drags
         ),
     )
     _run(start, step, schedule, potential, kT, keep, progress, "sampling", watched)
