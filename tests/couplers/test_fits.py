@@ -36,9 +36,11 @@ def test_one_law_gives_one_number_in_numpy_pybamm_and_ufl(laws: xr.Dataset, labe
             number = law(c, T)
             in_pybamm = law(pybamm.Scalar(c), pybamm.Scalar(T), exp=pybamm.exp).evaluate()
             in_ufl = float(law(ufl.as_ufl(c), ufl.as_ufl(T), exp=ufl.exp))
-            assert float(in_pybamm) == pytest.approx(number, rel=1e-9)
-            assert in_ufl == pytest.approx(number, rel=1e-9)
-            assert law(np.array([c, c]), np.array([T, T])) == pytest.approx([number] * 2, rel=1e-12)
+            assert float(in_pybamm) == pytest.approx(number, rel=1e-9, abs=0)
+            assert in_ufl == pytest.approx(number, rel=1e-9, abs=0)
+            assert law(np.array([c, c]), np.array([T, T])) == pytest.approx(
+                [number] * 2, rel=1e-12, abs=0
+            )
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -46,7 +46,7 @@ def test_displacement_is_six_times_diffusivity_and_time(measured):
     for at, T in enumerate(TEMPERATURES):
         squared = moved["mean_squared_displacement"].values[at]
         expected = 6 * true_diffusivity(T) * 1e-8 * lag
-        assert squared[:20] == pytest.approx(expected[:20], rel=0.1)
+        assert squared[:20] == pytest.approx(expected[:20], rel=0.1, abs=0)
 
 
 def test_electrolytes_are_the_median_and_draws_of_every_member(case, measured, electrolytes):
@@ -63,7 +63,9 @@ def test_electrolytes_are_the_median_and_draws_of_every_member(case, measured, e
     assert electrolytes[0].concentration == pytest.approx(concentration)
     diffusivity = float(electrolytes[0].diffusivity(concentration, 300.0))
     assert diffusivity == pytest.approx(
-        sigma[0] * gas_constant * 300.0 / (Avogadro * elementary_charge) ** 2 / concentration
+        sigma[0] * gas_constant * 300.0 / (Avogadro * elementary_charge) ** 2 / concentration,
+        rel=1e-9,
+        abs=0,
     )
 
 
