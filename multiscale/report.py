@@ -357,6 +357,10 @@ def warnings(tree: xr.DataTree) -> list[str]:
         for about in provenance["potentials"].values()
         if about.get("sound") is False
     ]
+    lattice = tree["lattice"].to_dataset()
+    if "local" in lattice:
+        far = lattice["locality"].values[~lattice["local"].values.astype(bool)]
+        said += dict.fromkeys(far.astype(str).tolist())
     for row in temperatures(tree):
         if not row["diffusive"]:
             said.append(f"{row['temperature']:g} K is left out: {row['verdict']}.")

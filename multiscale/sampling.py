@@ -43,7 +43,8 @@ def simulate(case: Case, *, progress: Progress | None = None) -> xr.DataTree:
     xarray.DataTree
         ``/trajectory``, a TRAJECTORY whose replicas are those of all potentials, and ``/lattice``
         with ``lattice_parameter`` (m) at every temperature, whose draws are the equal-weight
-        mixture of all replicas.
+        mixture of all replicas, and ``local``, ``locality``: whether each potential sees as far
+        as the ions' screening asks for, in a sentence.
     """
     from atomistic.potentials.load import choose_device
 
@@ -103,10 +104,18 @@ def _dynamics(
     with quiet_imports():
         from atomistic.dynamics import Schedule, equilibrate, sample
         from atomistic.potentials.load import load
+        from atomistic.potentials.locality import locality
 
     section, name = case.dynamics, case.committee()[member]
     potential = load(name, device=case.potential.device)
     structures = case.structures(section.replicas)
+    seen = locality(
+        potential,
+        structures[0],
+        charges=case.transport.charges,
+        mobile=[case.transport.mobile],
+        temperature=max(section.temperatures_K),
+    )
     label = f"{Path(name).name} at {', '.join(f'{T:g}' for T in temperatures)} K"
     lengths = (section.anneal_ps, section.cell_ps if sampled else section.lattice_ps)
     schedule = partial(
@@ -140,7 +149,10 @@ def _dynamics(
         seed=cell_seed,
         progress=lambda done, *_: progress(before + done, total, label),
     )
-    lattice = _lattice(cells, structures, case.structure.repeat, name)
+    lattice = _lattice(cells, structures, case.structure.repeat, name).assign(
+        local=("replica", [seen.holds] * len(structures)),
+        locality=("replica", [seen.outcome] * len(structures)),
+    )
     if not sampled:
         return None, lattice
     trajectory = sample(

@@ -58,6 +58,20 @@ def test_a_refused_temperature_and_a_wide_interval_are_said(result):
     assert "too few hops" in buffer.getvalue()
 
 
+def test_a_potential_that_sees_less_than_screening_asks_for_is_named_once(result):
+    tree = result.copy(deep=True)
+    lattice = tree["lattice"].to_dataset()
+    local = np.arange(lattice.sizes.get("replica", 4)) > 1
+    tree["lattice"] = xr.DataTree(
+        lattice.assign(
+            local=("replica", local),
+            locality=("replica", ["it is short" if not near else "it is not" for near in local]),
+        )
+    )
+    said = report.warnings(tree)
+    assert said.count("it is short") == 1 and "it is not" not in said
+
+
 def test_an_unsound_potential_is_named_and_a_sound_one_is_not(result, tmp_path):
     tree = result.copy(deep=True)
     provenance = store.provenance(tree)
