@@ -1,5 +1,6 @@
 """Electrodes before liquid water against the charges that another program found for the frame."""
 
+from pathlib import Path
 
 import numpy as np
 import pytest
