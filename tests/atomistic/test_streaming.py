@@ -82,7 +82,7 @@ def test_observers_see_what_the_frames_hold(crystals, potential):
         atol=0.05 * np.abs(current).max(),
     )
     volume = float(seen["volume"][0, 0])
-    assert volume == pytest.approx((11.6 * ANGSTROM) ** 3, rel=1e-9)
+    assert volume == pytest.approx((11.6 * ANGSTROM) ** 3, rel=1e-9, abs=0)
 
 
 def test_a_run_that_died_goes_on_to_the_bit(crystals, potential, tmp_path):

@@ -52,7 +52,9 @@ def test_counts_equal_brute_force_in_a_skew_cell():
     ).ravel()
     expected = np.histogram(distance, bins=6, range=(0, 12))[0].cumsum() / 3
     np.testing.assert_allclose(found["coordination"].values[0, 0], expected)
-    assert found["closest_approach"].item() == pytest.approx(distance.min() * ANGSTROM, rel=1e-5)
+    assert found["closest_approach"].item() == pytest.approx(
+        distance.min() * ANGSTROM, rel=1e-5, abs=0
+    )
 
 
 def test_errors_of_a_gas_are_those_of_its_counts():
