@@ -168,6 +168,17 @@ def test_two_polarisable_atoms_are_silbersteins():
     assert damped[0, 0, 0] < tensor[0, 0, 0]
 
 
+def test_an_ion_draws_the_opposite_charge_towards_it():
+    """A cation to the right leaves a dipole to the left of alpha q / r2, and gains half of it."""
+    volume, distance = 1.5, 4.0
+    atoms = Atoms("CNa", [[0, 0, 0], [distance, 0, 0]])
+    model = InducedDipoles({"C": 0.0, "Na": 1.0}, {"C": volume, "Na": 1e-9}, damping=np.inf)
+    found = evaluate(model, atoms)
+    moment = found["dipole_moment"][0, 0] - distance
+    assert moment == pytest.approx(-volume / distance**2, rel=1e-6)
+    assert found["energy"][0] == pytest.approx(-COULOMB * volume / 2 / distance**4, rel=1e-6)
+
+
 def test_response_is_that_of_the_energies_in_fields(methanol):
     """Alpha is minus the second derivative of the energy by the field."""
     methanol.pbc = False
