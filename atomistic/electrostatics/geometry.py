@@ -11,6 +11,9 @@ from typing import Literal
 import numpy as np
 import torch
 from ase import Atoms
+from ase.constraints import FixAtoms
+from scipy.optimize import brentq
+from scipy.special import erfc
 
 Boundary = Literal["slab", "finite field", "periodic"]
 Charges = Mapping[str, float] | Sequence[float] | Callable[[torch.Tensor], torch.Tensor]
@@ -57,6 +60,83 @@ class Electrode:
             faults.append("thomas_fermi_length needs atomic_density (Å-3), atoms per volume")
         if faults:
             raise ValueError("Electrode: " + "; ".join(faults) + ".")
+
+
+def plates(
+    sites: int, spacing: float, gap: float, *, room: float, element: str = "C"
+) -> tuple[Atoms, dict[str, tuple[int, ...]]]:
+    """Return two plates of one layer each, held fixed, and the atoms of "left" and "right".
+
+    Parameters
+    ----------
+    sites : int
+        Atoms along either side of a square plate.
+    spacing : float
+        Distance of neighbours (Å).
+    gap : float
+        Distance of the plates (Å); the left one stands at z = 0.
+    room : float
+        Height of the cell beyond the gap (Å).
+    element : str
+        What they are made of.
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive.
+
+    Examples
+    --------
+    >>> atoms, held = plates(2, 2.5, 10.0, room=4.0)
+    >>> len(atoms), held["right"], atoms.cell.lengths().tolist()
+    (8, (4, 5, 6, 7), [5.0, 5.0, 14.0])
+    """
+    if not (sites > 0 and spacing > 0 and gap > 0 and room > 0):
+        raise ValueError(
+            f"plates: {sites} sites {spacing} Å apart, a gap of {gap} Å and {room} Å of room were "
+            "given, but all must be positive."
+        )
+    steps = np.arange(sites) * spacing
+    plane = np.array([(x, y) for x in steps for y in steps])
+    number = len(plane)
+    atoms = Atoms(
+        [element] * (2 * number),
+        positions=np.vstack([np.c_[plane, np.full(number, z)] for z in (0.0, gap)]),
+        cell=(sites * spacing, sites * spacing, gap + room),
+        pbc=True,
+        constraint=FixAtoms(range(2 * number)),
+    )
+    return atoms, {"left": tuple(range(number)), "right": tuple(range(number, 2 * number))}
+
+
+def ideal_width(spacing: float) -> float:
+    r"""Width (Å) of charges with which one layer of a square lattice is an ideal plane of metal.
+
+    .. math:: \sum_{k \ne 0} \frac{2\pi}{k}\,\mathrm{erfc}\frac{k w}{\sqrt 2} = 2\sqrt{2\pi}\,w
+
+    over the lattice's reciprocal vectors: what an atom's own lumpiness adds to its potential then
+    makes up for what its width takes off. Narrower charges put the plane of the metal in front of
+    the atoms, wider ones behind them.
+
+    Parameters
+    ----------
+    spacing : float
+        Distance of neighbours (Å).
+
+    Examples
+    --------
+    >>> round(ideal_width(2.0), 6)
+    0.409143
+    """
+    steps = np.arange(-40, 41)
+    k = 2 * np.pi / spacing * np.hypot(*np.meshgrid(steps, steps)).ravel()
+    k = k[k > 0]
+
+    def beyond(width: float) -> float:
+        waves = (2 * np.pi / k * erfc(k * width / np.sqrt(2))).sum()
+        return float(waves - 2 * np.sqrt(2 * np.pi) * width)
+
+    return float(brentq(beyond, 0.1 * spacing, 0.5 * spacing))
 
 
 def check(

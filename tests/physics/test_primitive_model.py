@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch_sim as ts
+from ase import Atoms
 from scipy.constants import epsilon_0
+from scipy.integrate import quad
 from scipy.interpolate import interp1d
 
+from atomistic.electrostatics.electrodes import ConstantPotential, Electrode
 from atomistic.observables import layers
 from atomistic.observables.capacitance import capacitance
 from atomistic.observables.interface import profile
@@ -133,3 +136,102 @@ def test_dynamics_stay_in_the_mean_field(study, equations):
     table = study.compare(seen, run, (voltage,))
     assert float(table["md_charge"][0]) == pytest.approx(float(table["pb_charge"][0]), rel=0.04)
     assert float(table["potential_rms"][0]) < 0.1
+
+
+@pytest.mark.parametrize("voltage", VOLTAGES)
+def test_mean_field_of_points_is_that_of_finite_elements(study, equations, voltage):
+    unit = (study.WIDTH * 1e-10) ** 2 / study.elementary_charge
+    solved = float(equations[voltage]["surface_charge"].sel(wall="right")) * unit
+    assert study.mean_field(voltage, 0.0)[0] == pytest.approx(solved, rel=5e-5)
+
+
+def test_one_ion_fluctuates_by_the_energy_of_its_images(study):
+    """Between the electrodes of the dynamics, at several heights, against the loop's first order.
+
+    The metal shields all images but those of the ion itself and of its neighbours in the lattice
+    that the periodic cell makes of it.
+    """
+    points, _, _ = study.line(1)
+    chosen = np.array([np.abs(points - z * study.UNIT).argmin() for z in (3, 4, 8, 20, 40)])
+    atoms, held = study.plates(
+        study.SITES, study.WIDTH / study.SITES, study.GAP, room=6 * study.UNIT
+    )
+    model = ConstantPotential(
+        atoms + Atoms("Na", [[0.0, 0.0, study.GAP / 2]]),
+        {
+            name: Electrode(sites, width=study.ideal_width(study.WIDTH / study.SITES))
+            for name, sites in held.items()
+        },
+        {"Na": 1.0},
+        potentials={name: [0.0] * 4 * len(chosen) for name in held},
+        boundary="finite field",
+        widths={"Na": study.UNIT},
+        relative_permittivity=study.PERMITTIVITY,
+        cutoff=14 * study.UNIT,
+    )
+    # over an atom of the plates, a hollow and two bridges, for what is lumpy to cancel
+    half = study.WIDTH / study.SITES / 2
+    places = [(x, y, points[one]) for one in chosen for x in (0, half) for y in (0, half)]
+    batch = [atoms + Atoms("Na", [place]) for place in places]
+    energy = model(ts.io.atoms_to_state(batch, "cpu", torch.float64))["energy"]
+    felt = energy.numpy().reshape(-1, 4).mean(1) / study.THERMAL
+    expected = []
+    few = 1e-5  # ions, so that they do not shield each other
+    for one in chosen:
+        ions = np.zeros((2, len(points)))
+        ions[0, one] = few / study.WIDTH**2 / (points[1] - points[0])
+        expected.append(study.fluctuations(ions, study.UNIT) / few)
+    assert felt - felt[-1] == pytest.approx(np.array(expected) - expected[-1], abs=8e-4)
+    assert felt[0] - felt[-1] < -0.05  # an ion is drawn to the metal
+
+
+def test_uniform_ions_have_the_free_energy_of_debye_and_hueckel(study, monkeypatch):
+    """Volume and surface of a wide cell, by integrals over wave vectors."""
+    monkeypatch.setattr(study, "WIDTH", 600 * study.UNIT)
+    width, density = 15 * study.UNIT, 4e-3 / study.UNIT**3
+    monkeypatch.setattr(study, "IONS", density * study.WIDTH**2 * study.GAP)
+    points, _, _ = study.line(1)
+    ions = np.full((2, len(points)), density / 2)
+    square = 4 * np.pi * study.BJERRUM * density
+
+    def weight(k):
+        return np.log1p(square * np.exp(-(k**2) * width**2 / 2) / k**2)
+
+    most = 12 / width
+    volume = quad(lambda k: k**2 * weight(k), 0, most)[0] / (4 * np.pi**2)
+    surface = -quad(lambda k: k * weight(k), 0, most)[0] / (8 * np.pi)
+    area = study.WIDTH**2
+    expected = area * (study.GAP * volume + surface)
+    assert study.fluctuations(ions, width) == pytest.approx(expected, rel=5e-3)
+    assert abs(area * surface) > 0.05 * expected
+
+
+def test_sheets_of_a_given_number_of_ions_do_not_fluctuate(study, monkeypatch):
+    """In a cell so narrow that nothing varies along the plates, all ions of a kind in one place."""
+    monkeypatch.setattr(study, "WIDTH", 2 * study.UNIT)
+    monkeypatch.setattr(study, "IONS", 8)
+    points, _, _ = study.line(1)
+    ions = np.zeros((2, len(points)))
+    ions[0, 600] = ions[1, 1500] = 4 / study.WIDTH**2 / (points[1] - points[0])
+    assert study.fluctuations(ions, 3 * study.UNIT) == pytest.approx(0.0, abs=1e-6)
+    ions[0, 600:610] = ions[0, 600] / 10  # as soon as there is room, they do
+    assert study.fluctuations(ions, 3 * study.UNIT) > 1e-3
+
+
+def test_what_changes_the_free_energy_changes_the_charge_by_its_slope(study):
+    """The perturbation by which the loop is taken, where its answer is known: ions of a width."""
+    points, numbers, waves = study.line(500)
+    width = 0.5 * study.UNIT
+
+    def added(voltage):
+        _, ions = study.mean_field(voltage, 0.0)
+        charge = waves @ (ions[0] - ions[1]) * (points[1] - points[0])
+        softer = study.interaction(numbers**2, width) - study.interaction(numbers**2, 0.0)
+        return study.WIDTH**2 / study.GAP * float(softer @ charge**2)
+
+    slope = -(added(12.1) - added(11.9)) / 0.2
+    apart = study.mean_field(12.0, width)[0] - study.mean_field(12.0, 0.0)[0]
+    assert slope == pytest.approx(apart, rel=0.05)
+    # ions drawn to their images and to each other charge the electrodes more
+    gaussians, loop = study.beyond_mean_field(12.0)
+    assert 0 < loop < 0.01 * gaussians
