@@ -56,9 +56,9 @@ from torch_sim.state import SimState
 
 from atomistic.electrostatics import ewald
 from atomistic.electrostatics.ewald import COULOMB
-from atomistic.electrostatics.geometry import Boundary, Charges, Electrode, check
+from atomistic.electrostatics.geometry import TOO_CLOSE, Boundary, Charges, Electrode, check
 from atomistic.electrostatics.mesh import Mesh, mesh
-from atomistic.electrostatics.pairs import Pairs
+from atomistic.electrostatics.pairs import Near, Pairs
 
 MOVED = 1e-4  # Å by which an electrode atom may differ from where its charges were set up
 
@@ -269,6 +269,7 @@ class ConstantPotential(ModelInterface):
             check_invariants=True,
         ).coalesce()
         self._last: torch.Tensor | None = None
+        self._begun = False
         if waves is not None and self.solver == "matrix":
             self._factorise(waves)
 
@@ -376,6 +377,8 @@ class ConstantPotential(ModelInterface):
         potential = self.waves.read(spread, self.places)
         near = self.pairs.of(everything, self.box.expand(systems, -1, -1))
         distance = near.distance(everything)
+        if not self._begun:
+            self._refuse_overlap(near, distance.detach())
         interaction = ewald.kernel(distance, self.screening)
         if near.wide < len(distance):
             wide = interaction[near.wide :] - near.softening(distance)
@@ -389,6 +392,19 @@ class ConstantPotential(ModelInterface):
         onto = torch.zeros_like(loads).index_add(0, near.other[mixed:], loaded[mixed:])
         potential = potential + onto.reshape(systems, -1).index_select(1, self.held)
         return energy, potential.reshape(systems, size)
+
+    def _refuse_overlap(self, near: Near, distance: torch.Tensor) -> None:
+        """Raise ValueError if the first state that comes has an ion within an electrode."""
+        apart = distance[near.mixed :]
+        if len(apart) and float(apart.min()) < TOO_CLOSE:
+            pair = near.mixed + int(apart.argmin())
+            system, ion = divmod(int(near.one[pair]), self.number)
+            raise ValueError(
+                f"Constant potential: atom {ion} ({self.symbols[ion]}) of system {system} lies "
+                f"{float(apart.min()):.2f} Å from the electrode atom "
+                f"{int(near.other[pair]) % self.number}; electrolyte and electrode overlap."
+            )
+        self._begun = True
 
     def sums(self, charge: torch.Tensor) -> torch.Tensor:
         """Return the charge (e) of each electrode, (system, electrode)."""

@@ -492,3 +492,9 @@ def test_states_of_another_cell_are_refused(cell):
     away.positions[-1, 2] = 40.0
     with pytest.raises(ValueError, match="further apart along z than the cell is high"):
         evaluate(model, away)
+    model = between(*cell, [0.0, 1.0])
+    overlapping = atoms.copy()
+    overlapping.positions[-1] = overlapping.positions[3] + [0.0, 0.0, 0.4]
+    both = ts.io.atoms_to_state([atoms, overlapping], "cpu", torch.float64)
+    with pytest.raises(ValueError, match=r"of system 1 lies 0.40 Å from the electrode atom 3;"):
+        model(both)
