@@ -1,12 +1,12 @@
 """Coverage of the error bars, ours and the peers', on data that no threshold was tuned on.
 
-    python -m benchmarks.transport [repeats] [repeats that the peers see] [scenario ...]
+    python -m benchmarks.transport [repeats] [repeats that the peers see] [seed] [scenario ...]
 
 from the repository's root writes ``transport.json`` beside this script, adding to what it
-holds, by seed.
+holds, by seed. Where the peers see no repeat, what they gave on that seed stands.
 The walkers come from generators of their own (below), not from those of the tests, on which
-thresholds had been looked at. Each scenario holds one run with a known answer, and each estimator
-gets the same data:
+thresholds had been looked at; the last seed was looked at once, with the code as it stands.
+Each scenario holds one run with a known answer, and each estimator gets the same data:
 
 * ``ours``, which chooses where diffusion begins by itself;
 * ``ols``, the straight line through 10 to 50 % of the run with least squares' own error;
@@ -34,7 +34,7 @@ from atomistic.observables.onsager import FARADAY, onsager
 from atomistic.observables.self_diffusion import estimate
 from tests.atomistic.synthetic import trajectory
 
-SEED = 20261202
+SEED = 20261203
 PEERS = 100
 INTERVAL = 20.0  # fs
 EDGE = 24e-10  # m
@@ -360,11 +360,16 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")  # the peers warn of their own deprecations
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     PEERS = int(sys.argv[2]) if len(sys.argv) > 2 else PEERS
-    chosen = sys.argv[3:] or list(SCENARIOS)
+    SEED = int(sys.argv[3]) if len(sys.argv) > 3 else SEED
+    chosen = sys.argv[4:] or list(SCENARIOS)
     table = json.loads(FILE.read_text()) if FILE.is_file() else {}
     for name in chosen:
         rows = SCENARIOS[name](repeats)
-        told_already = table.setdefault(f"seed {SEED}", {})
-        told_already |= {row: {"repeats": repeats, **who} for row, who in rows.items()}
+        known = table.setdefault(f"seed {SEED}", {})
+        for row, who in rows.items():
+            told_now = {
+                name: one for name, one in who.items() if "estimates" in one or one["refused"]
+            }
+            known[row] = known.get(row, {}) | {"repeats": repeats} | told_now
         FILE.write_text(json.dumps(table, indent=1) + "\n")
         print(json.dumps(rows), flush=True)

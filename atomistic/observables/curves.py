@@ -15,16 +15,15 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
-from scipy.special import stdtrit
 
 from atomistic.observables.displacements import LONGEST_LAG
 from atomistic.observables.lines import curve_covariance, slope_weights
 from atomistic.observables.self_diffusion import (
     LATEST_START,
-    SCAN_LEVEL,
     TOLERANCE,
     _later,
     _refusal,
+    agreed,
     combine,
 )
 from atomistic.observables.slow_relaxation import less_relaxation
@@ -172,9 +171,9 @@ def _start(
         difference = weights[index + 1 :] - weights[index]
         variance = np.einsum("li,ij,lj->l", difference, covariance, difference)
         spread = np.sqrt(np.maximum(variance, 0.0))  # of a curve that is no walk it may be less
-        octaves = max(1.0, np.log2(candidates[-1] / candidates[index]))
-        agreement = stdtrit(FEW_RUNS, 1.0 - SCAN_LEVEL / (2 * octaves))
-        allowed = np.maximum(agreement * spread, TOLERANCE * abs(slope[index]))
+        allowed = np.maximum(
+            agreed(FEW_RUNS, candidates[index:]) * spread, TOLERANCE * abs(slope[index])
+        )
         if (abs(slope[index + 1 :] - slope[index]) <= allowed).all():
             return _later(candidates, 2 * candidates[index])
     return -1

@@ -82,16 +82,21 @@ def start_scan(
     *,
     sharing: float = 1.0,
 ) -> int:
-    """Return which candidate start lag is taken; -1, the last, if all but the last three bend.
+    r"""Return which candidate start lag is taken; -1, the last, if all but the last three bend.
 
     The first start lag whose slope agrees with the slope from **every** later start lag, within
     the error of their difference or 2 %, is doubled and taken (Lepski's rule). The difference is
-    held against Student's t of as many degrees as there are independent particles, at a level of
-    0.5 % for all octaves of later lags together: a fixed number of standard errors would see a
-    departure by chance the more often the longer the run. Its error is that of the particles'
-    scatter, or that of a free walk at the pace of the earlier slope if that is more: late slopes
-    are skewed, and what comes out low by chance scatters little. The last three have nothing left
-    to be held against.
+    held against Student's t of as many degrees as there are independent particles, at the level
+
+    .. math:: \alpha(t \mid t_0) = \tfrac14 \alpha\, t_0 / t
+
+    on either side, which halves with every octave of the later lag t and adds up to
+    :math:`\alpha` = 0.5 % for all of them. To start at t for no reason multiplies the variance by
+    :math:`t / t_0`, so the evidence asked grows with what it costs: false starts add no more than
+    :math:`\alpha` of it an octave, however long the run. The error of a difference is that of the
+    particles' scatter, or that of a free walk at the pace of the earlier slope if that is more:
+    late slopes are skewed, and what comes out low by chance scatters little. The last three have
+    nothing left to be held against.
 
     Parameters
     ----------
@@ -113,12 +118,17 @@ def start_scan(
         free = np.diag(noise)[index + 1 :] + noise[index, index] - 2 * noise[index, index + 1 :]
         free = scan[index].mean() ** 2 * np.maximum(free, 0.0) * factors[index]
         spread = np.sqrt(sharing * np.maximum(departure.var((1, 2)) / freedom, free))
-        octaves = max(1.0, np.log2(candidates[-1] / candidates[index]))
-        agreement = stdtrit(freedom, 1.0 - SCAN_LEVEL / (2 * octaves))
+        agreement = agreed(freedom, candidates[index:])
         allowed = np.maximum(agreement * spread, TOLERANCE * abs(scan[index].mean()))
         if (abs(departure.mean((1, 2))) <= allowed).all():
             return _later(candidates, 2 * candidates[index])
     return -1
+
+
+def agreed(freedom: float, candidates: np.ndarray) -> np.ndarray:
+    """Return by how many standard errors the slopes of later starts may differ from the first's."""
+    level = SCAN_LEVEL / 4 * candidates[0] / candidates[1:]
+    return np.asarray(stdtrit(freedom, 1.0 - level))
 
 
 def _later(candidates: np.ndarray, lag: float) -> int:
@@ -150,9 +160,11 @@ def estimate(
     error above 35 %; a curve that bends by more than 30 % or grows by less than b; a different
     pace in the two halves of the run.
 
-    A cage that relaxes over a third of the run or less is refused; one that relaxes over most of it
-    or longer cannot be told from diffusion by displacements: the verdict is about what the run can
-    show.
+    **Limit.** The verdict is about what this run can show. A cage that relaxes over a third of the
+    run or less is refused; of 24 x 4 ions that only rattle in a cage relaxing over two thirds of
+    the run, two runs in three pass with a number, although they never leave it: on that scale a
+    bounded walk is a free one, and no displacement can tell them apart. What does is a second run
+    three times as long, or at a higher temperature: D must stay, or follow Arrhenius.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ from atomistic.observables.lines import slope_weights
 STAGES = (1.0, 1.5, 2.25, 3.4, 5.0)  # lags, in start lags, that hold nine tenths of a slope
 BAND, MOST_WAVES = 4.0, 256  # frequencies of the pace: in 1/2t, and in number
 LOUDEST, STEPS, FOLDS = 1e4, 119, 2.0  # of the pace's prior: reach, grid, mean of its logarithm
-CHANCE, LEAST_CHANCE = 0.5, 0.3  # that particles share no pace, alone and when they interact
+CHANCE, LEAST_CHANCE = 0.5, 0.05  # that particles share no pace, alone and when they interact
 
 
 def correlations(track: np.ndarray, ordinates: int) -> tuple[np.ndarray, np.ndarray]:
@@ -97,9 +97,13 @@ def pace(
     Z is what the slope of a line from the lag on averages over origins, with five lags to stand
     for all; followed from origin to origin, its mean and its scatter have the spectra whose ratio
     is psi, and F is that of 2 and 2(N - 1) degrees of freedom. What is wanted is the mean over the
-    run, which no ordinate shows: :math:`k_c` is log-uniform down to one period of the run. The
-    prior of a is 0 with a chance of one half, which falls to three tenths where `significance` says
-    that particles interact (then they share a temperature too), else log(1 + a) is exponential.
+    run, which no ordinate shows. The pace relaxes over :math:`\tau = T / (2 \pi k_c)`, log-uniform
+    up to the start lag, over which cages are forgotten; every octave beyond is half as likely as
+    the one before, down to one period of the run. The prior of a is 0 with a chance of one half,
+    which falls to a twentieth where `significance` says that particles interact, else log(1 + a) is
+    exponential: particles that interact exchange energy, so they share a temperature, of which a
+    system of N atoms varies by :math:`1/\sqrt{3N}` and D by :math:`E_a / k_B T` times as much. A
+    short run shows a factor of two or three badly, so that prior is most of what it has.
 
     Parameters
     ----------
@@ -148,12 +152,14 @@ def pace(
     chance = max(CHANCE * np.exp(-0.5 * significance**2), LEAST_CHANCE)
     frequency = np.arange(1, count + 1)
     corners = [np.inf, *(count / 2 ** np.arange(1, max(1.0, np.log2(count)) + 1e-9))]
+    slower = np.log2(np.maximum(origins / (2 * np.pi * lag * np.array(corners)), 1.0))
+    likely = 0.5**slower / (0.5**slower).sum()
     logs = [np.log(chance) + likelihood(np.full((1, count), floor))]
     values = [np.array([floor])]
-    for corner in corners:
+    for corner, share_of_prior in zip(corners, likely, strict=True):
         shape = 1.0 / (1.0 + (frequency / corner) ** 2)
         psi = floor * (1.0 + np.expm1(fold)[:, None] * shape)
-        logs.append(np.log((1.0 - chance) / len(corners)) + prior + likelihood(psi))
+        logs.append(np.log((1.0 - chance) * share_of_prior) + prior + likelihood(psi))
         # of such a noise the mean over the run has this share of what there is at no frequency
         turn = 2 * np.pi * corner
         share = 1.0 + np.expm1(-turn) / turn if np.isfinite(corner) else 1.0

@@ -11,8 +11,9 @@ from scipy import constants
 from torch_sim.models.interface import ModelInterface
 
 from atomistic.dynamics import Schedule, UnstableDynamics
-from atomistic.field_driven import beside_fluctuations, field_driven
+from atomistic.field_driven import _response, beside_fluctuations, field_driven
 from atomistic.potentials.load import Potential
+from tests.atomistic.synthetic import assert_covers, inside
 
 CHARGES = {"Na": 1, "Cl": -1}
 FRICTION = {11: 0.4, 17: 0.25}  # per internal time (10.18 fs)
@@ -102,6 +103,36 @@ def test_a_response_that_bends_is_called_nonlinear():
     assert "nonlinear" in found.attrs["verdict"]
     secant = found["current_density"].values / found["field"].values
     assert found["conductivity"].item() > secant[0] > secant[1]
+
+
+@pytest.mark.parametrize("length", [0.0, 3e-10])
+def test_the_slope_at_zero_field_is_covered_where_no_test_sees_the_bend(length):
+    """Ions that hop over `length`: sinh(x)/x is 1.06 at the strongest field, the noise 3 %."""
+    fields = np.array([2e8, 3e8, 4e8])
+    pull = constants.e * fields * length / (2 * constants.k * 1100.0)
+    excess = np.sinh(pull) / pull if length else np.ones(3)
+    longest = constants.e * 4e8 * 4e-10 / (2 * constants.k * 1100.0)
+    rng = np.random.default_rng(4)
+    hits, off, tilt = [], [], []
+    for seed in range(200):
+        drift = 1e-7 * fields * excess  # of a mobility of 1e-7 m2/V/s
+        noise = rng.standard_normal((2, 3, 1, 5, 1)) * 1e-7 * 4e8 * 0.04 * np.sqrt(10)
+        velocity = drift[None, :, None, None, None] + noise
+        found = _response(
+            velocity, np.array([1.0]), fields, ["Na"], np.full((3, 2), 1100.0), 1100.0,
+            longest, 400, seed,
+        )  # fmt: skip
+        hits.append(inside(found["conductivity_draw"].values, 1e-7))
+        off.append(found["conductivity"].item() / 1e-7 - 1)
+        straight = fields @ found["current_density"].values / (fields @ fields)
+        tilt.append(straight / 1e-7 - 1)
+    within_68, within_95 = np.transpose(hits)
+    assert_covers(within_95, 0.95, above=0.0)
+    # ions that just drift pay for the doubt whether they do
+    assert_covers(within_68, 0.68, above=0.001 if length else 0.0)
+    assert abs(np.mean(off)) < 0.035
+    if length:
+        assert np.mean(tilt) > 0.04 > np.mean(off)
 
 
 def test_the_thermostat_leaves_the_drift_alone():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from scipy import constants
+from scipy import constants, stats
 
 from atomistic.observables.conductivity import conductivity
 from atomistic.observables.displacements import (
@@ -15,8 +15,14 @@ from atomistic.observables.displacements import (
     relative_positions,
     walk,
 )
-from atomistic.observables.lines import slope_weights
-from atomistic.observables.self_diffusion import estimate, self_diffusivity
+from atomistic.observables.lines import curve_covariance, slope_weights
+from atomistic.observables.self_diffusion import (
+    SCAN_LEVEL,
+    agreed,
+    estimate,
+    self_diffusivity,
+    start_scan,
+)
 from atomistic.observables.shared_motion import correlations, linked, pace
 from atomistic.observables.slow_relaxation import slow_excess
 from atomistic.observables.transport import transport
@@ -105,6 +111,35 @@ def test_a_run_too_short_to_see_jumps_back_still_covers():
     assert len(hits) >= 20
     assert_covers(np.array(hits)[:, 1], 0.95, above=0.0)
     assert np.mean(off) < 0.25
+
+
+def test_evidence_for_a_late_start_grows_with_its_cost():
+    lags = 2.0 ** np.arange(16)
+    chance = 2 * stats.t.sf(agreed(31.0, lags), 31.0)
+    np.testing.assert_allclose(chance * lags[1:] / lags[0], SCAN_LEVEL / 2, rtol=1e-6)
+    assert chance.sum() < SCAN_LEVEL
+
+
+@pytest.mark.parametrize(("departs", "moves"), [(-1, False), (4, True)])
+def test_a_departure_far_away_is_not_the_evidence_that_one_nearby_is(departs, moves):
+    """4.3 standard errors off: in the latest slope alone, or in all from five lags on."""
+    frames, particles = 2000, 32
+    lags = lag_grid(frames).astype(float)
+    candidates = lags[lags <= 0.3 * frames]
+    weights = np.zeros((len(candidates), len(lags)))
+    for index, lag in enumerate(candidates):
+        weights[index, lags >= lag] = slope_weights(lags[lags >= lag])
+    walkers = curve_covariance(lags, lags, particles=particles, duration=frames)
+    noise = weights @ walkers @ weights.T
+    own = np.random.default_rng(3).standard_normal((len(candidates), particles))
+    scan = np.linalg.cholesky(particles * noise) @ (own - own.mean(1, keepdims=True))
+    scan *= 0.9 / scan.std(1, keepdims=True) * np.sqrt(particles * np.diag(noise))[:, None]
+    spread = np.sqrt(np.diag(noise) + noise[0, 0] - 2 * noise[0])
+    shift = np.zeros(len(candidates))
+    shift[departs:] = 4.3 * spread[departs:]
+    scan = (1.0 + scan + shift[:, None])[:, None]
+    taken = start_scan(scan, candidates, np.ones(len(candidates)), noise)
+    assert (candidates[taken] > 2 * candidates[0]) == moves
 
 
 def test_slow_relaxation_is_told_from_diffusion():
@@ -197,6 +232,20 @@ def test_what_makes_all_particles_faster_for_a_while_widens_the_error():
     scatter = slope.mean(1).var(ddof=1) / (slope.var(1, ddof=1).mean() / 20)
     assert found == pytest.approx(scatter, rel=0.4)  # what the replicas really scatter by
     assert scatter > 4
+
+
+def test_particles_that_interact_are_taken_to_share_a_pace_where_a_run_is_too_short_to_say():
+    rng = np.random.default_rng(21)
+    short = [brownian(rng, (1, 100, 30)) for _ in range(12)]
+    alone, together = (
+        np.mean([pace(one, 10, significance=sure, draws=1000, rng=rng) == 1.0 for one in short])
+        for sure in (0.0, 6.0)
+    )
+    assert alone > 0.6
+    assert together < 0.3
+    # but what a long run would have shown is not assumed
+    long = brownian(rng, (1, 3000, 30))
+    assert np.quantile(pace(long, 10, significance=6.0, draws=1000, rng=rng), 0.6) < 1.3
 
 
 @pytest.mark.parametrize("together", [1, 2])
