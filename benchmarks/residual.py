@@ -33,6 +33,7 @@ from couplers.residual.after import correct
 from couplers.residual.batch import Corrected, simulate
 from couplers.residual.corrector import SHIPPED, load
 from couplers.residual.data import HELD_OUT, drawn_electrolytes, own_electrolytes
+from couplers.residual.meshes import STRETCH, ParticleSubMesh
 from couplers.residual.model import MESH_POINTS, CorrectedSPMe
 from couplers.residual.p2d import P2D, follow
 from couplers.residual.parameters import read_cell
@@ -50,14 +51,10 @@ RATES = (0.75, 1.5, 2.0)
 CYCLE = "US06-like, 2C peak"
 
 
-def graded(model, stretch=3.0):
-    """PyBaMM's submeshes with particles graded towards their surface."""
-    found = dict(model.default_submesh_types)
-    for domain in ("negative particle", "positive particle"):
-        found[domain] = pybamm.MeshGenerator(
-            pybamm.Exponential1DSubMesh, {"side": "right", "stretch": stretch}
-        )
-    return found
+def graded(model, stretch=STRETCH):
+    """PyBaMM's submeshes with particles graded towards their surface, as the corrected SPMe's."""
+    own = pybamm.MeshGenerator(ParticleSubMesh, {"stretch": stretch})
+    return {**model.default_submesh_types, "negative particle": own, "positive particle": own}
 
 
 def rivals(name):

@@ -24,6 +24,7 @@ class Wanted(Section):
     highest_c_rate: PositiveFloat = Field(le=10)
     temperature: float | None = Field(None, ge=200, le=400)  # K; the set's own if not given
     profiles: int = Field(384, ge=40)
+    slow_profiles: int | None = Field(None, ge=40)
     workers: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
     output: str = "results"
@@ -98,6 +99,7 @@ def train(
         highest=wanted.highest_c_rate,
         folder=output / "reference",
         profiles=wanted.profiles,
+        slow_profiles=wanted.slow_profiles,
         workers=wanted.workers,
         seed=wanted.seed,
         progress=None

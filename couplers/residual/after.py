@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import xarray as xr
 
 from continuum.cell import pybamm
 from couplers.residual.corrector import Corrector, load
-from couplers.residual.features import END, SIDES, assemble, remember, shapes, steady
+from couplers.residual.features import SIDES, assemble, remember, shapes, steady
 from couplers.residual.model import (
     SAME,
     UNCORRECTED,
@@ -87,6 +88,7 @@ def correct(
     rate = found["Current [A]"] / float(parameter_values["Nominal cell capacity [A.h]"])
     surface = [found[f"X-averaged {side} particle surface stoichiometry"] for side in SIDES]
     salt = found["Electrolyte concentration [mol.m-3]"]
+    known = chosen.about["potential_known"]
     states: dict[str, Any] = {
         "left_salt": _edge(salt[0], salt[1]) / rest,
         "right_salt": _edge(salt[-1], salt[-2]) / rest,
@@ -95,7 +97,7 @@ def correct(
         states[f"{side}_mean"] = found[f"{side.capitalize()} electrode stoichiometry"]
         states[f"{side}_surface"] = x
         for shape, values in shapes(
-            _potential(parameter_values, side), x, kept=lambda x: np.clip(x, END, 1 - END)
+            _potential(parameter_values, side), x, kept=partial(_clipped, known=known[side])
         ).items():
             states[f"{side}_{shape}"] = values
         name = f"X-averaged {side} electrolyte concentration [mol.m-3]"
@@ -146,6 +148,10 @@ def refuse_foreign(values: pybamm.ParameterValues, corrector: Corrector) -> None
             + "; ".join(differing)
             + ". Train one with 'multiscale train-corrector'."
         )
+
+
+def _clipped(x: np.ndarray, known: tuple[float, float]) -> np.ndarray:
+    return np.clip(x, *known)
 
 
 def _edge(first: np.ndarray, second: np.ndarray) -> np.ndarray:

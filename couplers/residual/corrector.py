@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from couplers.residual.features import ACTIVE, STATIC
+
 SHIPPED = Path(__file__).with_name("shipped")
 COVERAGE = 0.9
 NETWORKS = ("student", "ensemble")
@@ -175,7 +177,7 @@ def load(name: str | Path) -> Corrector:
     ------
     ValueError
         If there is no such corrector, with the names of those that are shipped; or if the file
-        is none.
+        is none, or one for other features.
     """
     path = SHIPPED / f"{name}.npz" if not str(name).endswith(".npz") else Path(name)
     if not path.exists():
@@ -191,6 +193,12 @@ def load(name: str | Path) -> Corrector:
     )
     if lacking:
         raise ValueError(f"{path} is no corrector: it lacks {', '.join(sorted(lacking))}.")
+    given = len(arrays["static_mean"]), len(arrays["active_scale"])
+    if given != (len(STATIC), len(ACTIVE)):
+        raise ValueError(
+            f"{path} is a corrector of {given[0]} static and {given[1]} active features, expected "
+            f"{len(STATIC)} and {len(ACTIVE)}: train it anew with 'multiscale train-corrector'."
+        )
     values: dict[str, Any] = {}
     for field in fields(Corrector):
         if field.name in ("student", "doubt"):

@@ -9,9 +9,9 @@ one of the parameter set, and how the open-circuit potentials run about the part
     \frac{U(x + h) - U(x - h)}{2h}, \qquad U(x + h) - 2 U(x) + U(x - h),
 
 for the particles of one electrode are spread about their mean: what SPMe lacks grows with the
-curvature of :math:`U` over that spread. The active ones :math:`d` say how far it is from rest: the
-C-rate, surface less mean stoichiometry, salt concentrations less their value at rest and their
-logarithms, and memories of the C-rate,
+curvature of :math:`U` over that spread. They are not looked for where :math:`U` is not known. The
+active ones :math:`d` say how far it is from rest: the C-rate, surface less mean stoichiometry, salt
+concentrations less their value at rest and their logarithms, and memories of the C-rate,
 
 .. math:: \dot z_k = (C - z_k) / \tau_k
 
@@ -28,7 +28,7 @@ import numpy as np
 if TYPE_CHECKING:
     from couplers.residual.parameters import Cell
 
-SLOPE_STEP = 0.004  # in stoichiometry, of the finest difference of a potential
+FINEST = 0.004  # in stoichiometry, of the finest difference of a potential
 STEPS = (0.015, 0.04, 0.1)  # in stoichiometry, of the spread of particles that is looked at
 END = 0.005  # stoichiometries are kept this far from 0 and 1 in these differences
 LEAST_SALT = 0.02  # relative to rest, where logarithms are cut off
@@ -36,7 +36,11 @@ SLOPE_SCALE, CURVATURE_SCALE = 0.2, 0.01  # V, where an inverse sinh turns
 MEMORIES = (0.05, 0.2, 0.8, 3.2, 12.8, 51.2, 204.8)  # in diffusion times of the electrolyte
 JUMP, FEW, SELDOM, ROUNDING = 0.02, 3, 20, 1e-6  # 1/s, 1, 1/h, 1: see `steady`
 SIDES = ("negative", "positive")
-SHAPES = ("slope", *(f"{what}_{k}" for k in range(len(STEPS)) for what in ("slope", "curvature")))
+SHAPES = (
+    "slope",
+    "curvature",
+    *(f"{what}_{k}" for k in range(len(STEPS)) for what in ("slope", "curvature")),
+)
 STATIC = (
     "negative_mean",
     "positive_mean",
@@ -90,16 +94,15 @@ def shapes(
     stoichiometry : array
         Stoichiometry (1) at the particle's surface; an array, or a PyBaMM symbol.
     kept : callable
-        Keeps a stoichiometry `END` away from 0 and 1.
+        Keeps a stoichiometry where the potential is known, and `END` away from 0 and 1.
     """
     x = stoichiometry
     middle = potential(kept(x))
     found = {}
-    for name, h in (("", SLOPE_STEP), *((f"_{k}", h) for k, h in enumerate(STEPS))):
+    for name, h in (("", FINEST), *((f"_{k}", h) for k, h in enumerate(STEPS))):
         ahead, behind = potential(kept(x + h)), potential(kept(x - h))
         found[f"slope{name}"] = (ahead - behind) / (2 * h)
-        if name:
-            found[f"curvature{name}"] = ahead + behind - 2 * middle
+        found[f"curvature{name}"] = ahead + behind - 2 * middle
     return found
 
 

@@ -12,7 +12,9 @@ import numpy as np
 
 from continuum.cell import pybamm
 from couplers.residual.corrector import Corrector, load
-from couplers.residual.features import END, LEAST_SALT, SIDES, assemble, shapes
+from couplers.residual.features import LEAST_SALT, SIDES, assemble, shapes
+from couplers.residual.meshes import ParticleSubMesh
+from couplers.residual.parameters import potential_known
 
 SAME = 1e-3  # relative difference in which two cells are still one
 MEMORY = "Corrector memory {}"
@@ -22,8 +24,7 @@ INSIDE = "Corrector weight"
 GATE = 0.02  # of the box's width, over which the correction fades outside it
 LARGEST = 0.2  # V, that no correction exceeds
 SMALL = 1e-3  # scale of the memories as states: a solver's tolerance is absolute for them
-MESH_POINTS = {"x_n": 20, "x_s": 10, "x_p": 20, "r_n": 24, "r_p": 24}
-MESH_STRETCH = 3.0
+MESH_POINTS = {"x_n": 25, "x_s": 5, "x_p": 25, "r_n": 24, "r_p": 24}
 
 
 def signature() -> dict[str, pybamm.Symbol]:
@@ -92,9 +93,14 @@ def numbers(
 
 def described(values: pybamm.ParameterValues) -> dict[str, Any]:
     """What a corrector must keep of the cell that it is trained for: goes into its `about`."""
+    parameters = pybamm.LithiumIonParameters()
     return {
         "signature": numbers(values, signature()),
         "electrolyte": numbers(values, electrolyte_at_rest()),
+        "potential_known": {
+            side: list(potential_known(values, domain))
+            for side, domain in zip(SIDES, (parameters.n, parameters.p), strict=True)
+        },
     }
 
 
@@ -207,7 +213,10 @@ class CorrectedSPMe(pybamm.lithium_ion.SPMe):
         found: dict[str, pybamm.Symbol] = {}
         for side, x in zip(SIDES, (negative, positive), strict=True):
             domain = self.param.n if side == "negative" else self.param.p
-            about = shapes(partial(domain.prim.U, T=T), x, kept=_kept_inside)
+            low, high = self.corrector.about["potential_known"][side]
+            about = shapes(
+                partial(domain.prim.U, T=T), x, kept=partial(_clipped, low=low, high=high)
+            )
             found |= {f"{side}_{shape}": symbol for shape, symbol in about.items()}
         return {
             "negative_mean": known["Negative electrode stoichiometry"],
@@ -231,13 +240,9 @@ class CorrectedSPMe(pybamm.lithium_ion.SPMe):
 
     @property
     def default_submesh_types(self) -> dict[str, Any]:
-        """PyBaMM's, with particles graded towards their surface."""
-        found = dict(super().default_submesh_types)
-        for domain in ("negative particle", "positive particle"):
-            found[domain] = pybamm.MeshGenerator(
-                pybamm.Exponential1DSubMesh, {"side": "right", "stretch": MESH_STRETCH}
-            )
-        return found
+        """PyBaMM's, with particles on `couplers.residual.meshes.ParticleSubMesh`."""
+        own = pybamm.MeshGenerator(ParticleSubMesh)
+        return {**super().default_submesh_types, "negative particle": own, "positive particle": own}
 
     @property
     def default_var_pts(self) -> dict[str, int]:
@@ -326,8 +331,8 @@ def _gate(corrector: Corrector) -> casadi.Function:
     return casadi.Function("corrector_weight", [x], [casadi.exp(-out)])
 
 
-def _kept_inside(stoichiometry: pybamm.Symbol) -> pybamm.Symbol:
-    return pybamm.maximum(END, pybamm.minimum(1 - END, stoichiometry))
+def _clipped(stoichiometry: pybamm.Symbol, low: float, high: float) -> pybamm.Symbol:
+    return pybamm.maximum(low, pybamm.minimum(high, stoichiometry))
 
 
 def _relative(corrector: Corrector, at_rest: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.optimize import brentq, nnls
 
 from continuum.cell import pybamm
+from couplers.residual.features import END
 
 GAS_CONSTANT = float(pybamm.constants.R.value)
 FARADAY = float(pybamm.constants.F.value)
@@ -35,6 +36,7 @@ class Electrode:
     maximum_concentration: float  # mol m-3
     rate: float  # j0 = rate sqrt(c_e x (1 - x)), A m-2 (mol m-3)^-1/2
     potential: np.ndarray  # V, on STOICHIOMETRIES
+    potential_known: tuple[float, float]  # stoichiometries within which it is not extrapolated
     stoichiometry_empty: float
     stoichiometry_full: float
     memory_rates: np.ndarray
@@ -60,6 +62,11 @@ class Cell:
     thermodynamic_factor: np.ndarray  # on CONCENTRATIONS
     lower_voltage: float  # V
     upper_voltage: float  # V
+
+    @property
+    def known(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Stoichiometries within which each electrode's potential is known, negative first."""
+        return self.negative.potential_known, self.positive.potential_known
 
     @property
     def thermal_voltage(self) -> float:
@@ -164,6 +171,28 @@ def read_cell(values: pybamm.ParameterValues, *, temperature: float | None = Non
         lower_voltage=number["Lower voltage cut-off [V]"],
         upper_voltage=number["Upper voltage cut-off [V]"],
     )
+
+
+def potential_known(
+    values: pybamm.ParameterValues, domain: pybamm.DomainLithiumIonParameters
+) -> tuple[float, float]:
+    """Stoichiometries between which an open-circuit potential is that of its law or its table.
+
+    Beyond a table PyBaMM's compiled and uncompiled solves continue it differently. A law is taken
+    to hold to `END` from 0 and 1.
+    """
+    T = values["Ambient temperature [K]"]
+    symbol = values.process_symbol(domain.prim.U(pybamm.StateVector(slice(0, 1)), T))
+    low, high = END, 1 - END
+    for part in symbol.pre_order():
+        if not isinstance(part, pybamm.Interpolant):
+            continue
+        grid, middle = np.ravel(part.x[0]), 0.5 * (low + high)
+        # PyBaMM clips the stoichiometry before it looks into the table
+        looked_up = part.children[0].evaluate(y=np.array([[middle]]))
+        if np.isclose(np.ravel(looked_up)[0], middle):
+            low, high = max(low, float(grid[0])), min(high, float(grid[-1]))
+    return low, high
 
 
 def particle_memories(
@@ -289,6 +318,7 @@ def _electrode(
         maximum_concentration=maximum,
         rate=float(rate.ravel()[0]),
         potential=_evaluated(values, domain.prim.U(x, T), STOICHIOMETRIES.size),
+        potential_known=potential_known(values, domain),
         stoichiometry_empty=empty_and_full[0],
         stoichiometry_full=empty_and_full[1],
         memory_rates=rates,

@@ -10,7 +10,6 @@ import torch
 from couplers.residual.features import (
     ACTIVE,
     CURVATURE_SCALE,
-    END,
     LEAST_SALT,
     SHAPES,
     SLOPE_SCALE,
@@ -97,7 +96,7 @@ class QuickSPMe:
             (exact.ionic / kappa + exact.solid) * cell.capacity / cell.area
         )  # V at 1C
         self.chi = _single(exact.chi * exact.factor(mean) * cell.thermal_voltage)
-        self.table = [_table(e.potential) for e in pair]
+        self.table = [_table(e.potential, e.potential_known) for e in pair]
         self.features = torch.zeros(len(STATIC) + len(ACTIVE), count, dtype=SINGLE)
         given = dict(electrolyte or {})
         for name, scale in (
@@ -207,14 +206,14 @@ def _single(values: np.ndarray | torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(values).to(SINGLE)
 
 
-def _table(potential: np.ndarray) -> torch.Tensor:
+def _table(potential: np.ndarray, known: tuple[float, float]) -> torch.Tensor:
     """Rows over stoichiometry 0 to 1: potential (V), its change to the next row, the shapes."""
     x = np.linspace(0, 1, ROWS)
     u = np.interp(x, STOICHIOMETRIES, potential)
     about = shapes(
         lambda at: np.interp(at, STOICHIOMETRIES, potential),
         x,
-        kept=lambda at: np.clip(at, END, 1 - END),
+        kept=lambda at: np.clip(at, *known),
     )
     scaled = [
         np.arcsinh(about[name] / (SLOPE_SCALE if name.startswith("slope") else CURVATURE_SCALE))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
 
-from couplers.residual.features import END, SIDES, shapes
+from couplers.residual.features import SIDES, shapes
 from couplers.residual.layers import (
     LOWEST_CONCENTRATION,
     SURFACE_MARGIN,
@@ -97,9 +98,9 @@ class SPMe(Batch):
         scale = self.cell.concentration
         found = {
             f"{side}_{shape}": values
-            for k, side in enumerate(SIDES)
+            for k, (side, (low, high)) in enumerate(zip(SIDES, self.cell.known, strict=True))
             for shape, values in shapes(
-                self.open_circuit[k], self.surface[k], kept=lambda x: x.clamp(END, 1 - END)
+                self.open_circuit[k], self.surface[k], kept=partial(torch.clamp, min=low, max=high)
             ).items()
         }
         return {

@@ -309,11 +309,14 @@ def _fit(
     return network
 
 
-def designed(highest: float, *, profiles: int = PROFILES, seed: int = 0) -> dict[str, Design]:
+def designed(
+    highest: float, *, profiles: int = PROFILES, slow_profiles: int | None = None, seed: int = 0
+) -> dict[str, Design]:
     """What is learnt from (``"fast"``, ``"slow"``), what calibrates, and what is held out."""
+    steady_ones = profiles if slow_profiles is None else slow_profiles
     return {
         "fast": fast(4 * seed + 1, profiles, highest=highest),
-        "slow": slow(4 * seed + 2, profiles, highest=highest),
+        "slow": slow(4 * seed + 2, steady_ones, highest=highest),
         "calibration fast": fast(4 * seed + 3, profiles // 2, highest=highest),
         "calibration slow": slow(4 * seed + 4, profiles // 2, highest=highest),
         **held_out(highest),
@@ -328,6 +331,7 @@ def corrector_for(
     highest: float,
     folder: Path,
     profiles: int = PROFILES,
+    slow_profiles: int | None = None,
     workers: int = 1,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
@@ -347,6 +351,9 @@ def corrector_for(
         Where the reference data go; what is already there is not made again.
     profiles : int
         Number of fast and of slow profiles to learn from (1); half as many calibrate the band.
+    slow_profiles : int, optional
+        Number of slow profiles to learn from (1), if another: at rest after a current that nearly
+        used up the electrolyte, what a cell remembers is long, and few profiles show it.
     workers : int
         Number of processes (1).
     seed : int
@@ -366,7 +373,7 @@ def corrector_for(
         profiles that the C-rate must come down.
     """
     cell = read_cell(values)
-    designs = designed(highest, profiles=profiles, seed=seed)
+    designs = designed(highest, profiles=profiles, slow_profiles=slow_profiles, seed=seed)
 
     def making(done: int, total: int) -> None:
         if progress is not None:
@@ -395,6 +402,7 @@ def corrector_for(
             "highest_c_rate": highest,
             "data": digest.hexdigest()[:16],
             "profiles": profiles,
+            "slow_profiles": len(designs["slow"].kind),
             "used_up": used_up,
         },
         seed=seed,

@@ -28,6 +28,7 @@ from couplers.residual.data import (
 from couplers.residual.features import (
     ACTIVE,
     END,
+    FINEST,
     SHAPES,
     STATIC,
     STEPS,
@@ -162,6 +163,9 @@ def test_saved_and_loaded_it_says_the_same(trained: Corrector, tmp_path: Path) -
     assert again.about == trained.about
     with pytest.raises(ValueError, match="no corrector 'Chen2021'. Shipped are: "):
         load("Chen2021")
+    replace(trained, static_mean=trained.static_mean[1:]).save(tmp_path / "kept.npz")
+    with pytest.raises(ValueError, match=r"of 21 static and 18 active features, expected 22"):
+        load(tmp_path / "kept.npz")
     np.savez(tmp_path / "other.npz", a=1)
     with pytest.raises(ValueError, match=r"other.npz is no corrector: it lacks .*static_mean"):
         load(tmp_path / "other.npz")
@@ -187,6 +191,7 @@ def test_shapes_of_a_parabola_are_its_derivatives() -> None:
         np.testing.assert_allclose(found[f"slope_{k}"], 6 * x + 1, rtol=1e-9)
         np.testing.assert_allclose(found[f"curvature_{k}"], 6 * h**2, rtol=1e-9)
     np.testing.assert_allclose(found["slope"], 6 * x + 1, rtol=1e-9)
+    np.testing.assert_allclose(found["curvature"], 6 * FINEST**2, rtol=1e-9)
     at_the_end = shapes(np.log, np.array([0.0]), kept=lambda at: np.clip(at, END, 1 - END))
     assert all(np.isfinite(value).all() for value in at_the_end.values())
 
