@@ -1,10 +1,12 @@
-r"""How energies answer to a field: dipoles, polarisabilities, adsorption, work functions.
+r"""How energies answer to a field: dipoles, adsorption, vibrations, work functions.
 
 .. math:: E(F) = E_0 - \mu F - \tfrac12 \alpha F^2
 
 of a molecule, a surface or an adsorption energy, whose :math:`\mu` and :math:`\alpha` are then the
-differences that shift it in the field of a double layer (the Stark effect of its energy). A layer
-of dipoles shifts the work function of the surface under it,
+differences that shift it in the field of a double layer (the Stark effect of its energy). So it is
+with a quantum of vibration, :math:`E = hc\,\tilde\nu`, whose slope :math:`d\tilde\nu/dF` is the
+Stark tuning rate of spectroscopy. A layer of dipoles shifts the work function of the surface under
+it,
 
 .. math:: \Delta\Phi = -\frac{e\,\mu N \theta}{\varepsilon_0}
           \frac{1}{1 + 9\alpha (N\theta)^{3/2} / (4\pi\varepsilon_0)}
@@ -15,6 +17,8 @@ positive end points away from the surface, which lowers the work function.
 References
 ----------
 Topping, Proc. R. Soc. A 114, 67 (1927), https://doi.org/10.1098/rspa.1927.0025
+
+Lambert, Phys. Rev. Lett. 51, 2233 (1983), https://doi.org/10.1103/PhysRevLett.51.2233.2
 
 Ciampi, Darwish, Aitken, Diez-Perez, Coote, Chem. Soc. Rev. 47, 5146 (2018),
 https://doi.org/10.1039/C8CS00352A
@@ -30,7 +34,7 @@ import torch_sim as ts
 import xarray as xr
 from ase import Atoms
 from scipy import constants
-from scipy.optimize import curve_fit
+from scipy.optimize import curve_fit, linear_sum_assignment
 from torch_sim.models.interface import ModelInterface
 
 from atomistic.electrostatics.coulomb import Coulomb
@@ -41,6 +45,11 @@ from atomistic.units import ANGSTROM, ELECTRONVOLT
 SI_FIELD = 1.0 / ANGSTROM  # V m-1, of a V Å-1
 SI_DIPOLE = ELECTRONVOLT * ANGSTROM  # C m, of an e Å
 SI_POLARISABILITY = ELECTRONVOLT * ANGSTROM**2  # C m2 V-1, of an e Å2 V-1
+QUANTUM = constants.h * constants.c / ELECTRONVOLT  # eV, of a m-1
+STIFFNESS = ELECTRONVOLT / ANGSTROM**2 / constants.atomic_mass  # s-2, of an eV Å-2 u-1
+SOFTEST = 0.05  # eV Å-2 with which a step to rest reckons at least
+FARTHEST = 0.1  # Å, of a step to rest
+MOST_STEPS = 40  # to rest
 
 
 def expansion(
@@ -188,6 +197,140 @@ def adsorption_in_field(
         adsorption_energy=("field", value, {"units": "eV"}),
         dipole_moment_in_field=("field", dipole * SI_DIPOLE, {"units": "C m"}),
         field=("field", strength, {"units": "V m-1"}),
+    )
+
+
+def vibrations_in_field(
+    structure: Atoms,
+    electrode: Electrode,
+    charges: Mapping[str, float],
+    *,
+    fields: Sequence[float],
+    moving: Sequence[int],
+    short_range: ModelInterface,
+    cutoff: float = 9.0,
+    accuracy: float = 1e-9,
+    step: float = 0.005,
+    tolerance: float = 1e-4,
+) -> xr.Dataset:
+    r"""Vibrations of an adsorbate on a metal in fields along z, and their Stark tuning rates.
+
+    .. math:: \tilde\nu(F) = \tilde\nu_0 - \frac{1}{hc}
+        \left( \Delta\mu\,F + \tfrac12 \Delta\alpha\,F^2 \right), \qquad
+        \frac{d\tilde\nu}{dF} = -\frac{\Delta\mu}{hc}
+
+    Harmonic, from central differences of forces, each field at the geometry in which the moving
+    atoms come to rest in it: a field changes a frequency through the anharmonicity of a bond that
+    it stretches. Modes are numbered at the weakest field and followed from there by their shape.
+
+    Parameters
+    ----------
+    structure : ase.Atoms
+        Metal and adsorbate, not far from rest; the third cell vector along z, as high as what it
+        holds.
+    electrode : Electrode
+        The metal.
+    charges : mapping of str to float
+        Charges (e) of the adsorbate's elements.
+    fields : sequence of float
+        Fields (V m-1) in vacuum, three or more; positive ones point to larger z, as before an
+        electrode below that is charged positively.
+    moving : sequence of int
+        Atoms that move, none of the metal.
+    short_range : torch_sim ModelInterface
+        What acts between atoms beside charges.
+    cutoff, accuracy : float
+        Of Ewald's sums (Å; 1).
+    step : float
+        Displacement (Å) of the differences.
+    tolerance : float
+        Force (eV Å-1) that is rest.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``wavenumber`` (m-1; field, mode), negative where it is imaginary, of modes in rising order;
+        ``stark_tuning_rate`` (V-1, a m-1 for a V m-1: 1 cm-1 for a MV cm-1 is 1e-6),
+        ``dipole_moment_difference`` (C m) and ``polarisability_difference`` (C m2 V-1) of each
+        mode at no field with ``_std``; ``displacement`` (1; mode, atom, xyz), its shape.
+
+    Raises
+    ------
+    ValueError
+        If `moving` is empty or names atoms of the metal or beyond the structure, or as
+        `expansion` and ConstantPotential say.
+    RuntimeError
+        If the moving atoms do not come to rest.
+    """
+    index = [int(atom) for atom in moving]
+    wrong = sorted({n for n in index if n in set(electrode.atoms) or not 0 <= n < len(structure)})
+    if not index or wrong:
+        raise ValueError(
+            f"vibrations_in_field: moving is {index}; name one atom or more of the adsorbate"
+            + (f", which {wrong} are not." if wrong else ".")
+        )
+    strength = (np.asarray(fields, float) / SI_FIELD).tolist()
+    size, shape = 3 * len(index), (len(strength), 6 * len(index) + 1)
+    shifts = np.vstack([np.zeros((1, size)), step * np.eye(size), -step * np.eye(size)])
+    model = ConstantPotential(
+        structure,
+        {"metal": electrode},
+        charges,
+        potentials={"metal": [0.0] * int(np.prod(shape))},
+        fields=np.repeat(strength, shape[1]).tolist(),
+        cutoff=cutoff,
+        accuracy=accuracy,
+    )
+    place = np.tile(structure.positions[index].ravel(), (len(strength), 1))
+    for _ in range(MOST_STEPS):
+        batch = []
+        for row in (place[:, None] + shifts).reshape(-1, len(index), 3):
+            batch.append(structure.copy())
+            batch[-1].positions[index] = row
+        state = ts.io.atoms_to_state(batch, torch.device("cpu"), torch.float64)
+        force = model(state)["forces"] + short_range(state)["forces"]
+        force = force.numpy().reshape(*shape, -1, 3)[:, :, index].reshape(*shape, size)
+        hessian = (force[:, size + 1 :] - force[:, 1 : size + 1]) / (2 * step)
+        hessian = 0.5 * (hessian + hessian.transpose(0, 2, 1))
+        if np.abs(force[:, 0]).max() < tolerance:
+            break
+        value, vector = np.linalg.eigh(hessian)
+        along = np.einsum("fxm,fx->fm", vector, force[:, 0]) / np.maximum(np.abs(value), SOFTEST)
+        place = place + np.einsum("fxm,fm->fx", vector, along).clip(-FARTHEST, FARTHEST)
+    else:
+        raise RuntimeError(
+            f"vibrations_in_field: after {MOST_STEPS} steps a force of "
+            f"{np.abs(force[:, 0]).max():.2g} eV Å-1 is left; start nearer to rest, or raise "
+            "tolerance."
+        )
+    root = np.sqrt(np.repeat(structure.get_masses()[index], 3))
+    value, vector = np.linalg.eigh(hessian / root / root[:, None])
+    weakest = int(np.abs(strength).argmin())
+    for n in range(len(strength)):
+        same = linear_sum_assignment(-((vector[weakest].T @ vector[n]) ** 2))[1]
+        value[n], vector[n] = value[n][same], vector[n][:, same]
+    omega = np.sign(value) * np.sqrt(np.abs(value) * STIFFNESS)
+    number = omega / (2 * np.pi * constants.c)
+    each = [expansion((QUANTUM * row).tolist(), fields) for row in number.T]
+    out = xr.concat(each, dim="mode")[["dipole_moment", "polarisability"]]
+    spread = xr.concat(each, dim="mode")[["dipole_moment_std", "polarisability_std"]]
+    per_wave = -1.0 / (constants.h * constants.c)
+    found: dict[str, tuple[object, ...]] = {
+        "wavenumber": (("field", "mode"), number, {"units": "m-1"})
+    }
+    for name in ("dipole_moment", "polarisability"):
+        units = {"units": str(out[name].attrs["units"])}
+        found[f"{name}_difference"] = ("mode", out[name].values, units)
+        found[f"{name}_difference_std"] = ("mode", spread[f"{name}_std"].values, units)
+    for end, source in (("", out["dipole_moment"]), ("_std", spread["dipole_moment_std"])):
+        factor = per_wave if not end else abs(per_wave)
+        found[f"stark_tuning_rate{end}"] = ("mode", factor * source.values, {"units": "V-1"})
+    shapes = vector[weakest].T.reshape(size, len(index), 3)
+    found["displacement"] = (("mode", "atom", "xyz"), shapes, {"units": "1"})
+    return xr.Dataset(
+        found,
+        coords={"field": ("field", np.asarray(fields, float), {"units": "V m-1"}), "atom": index},
+        attrs={"sign": "a positive field points to larger z"},
     )
 
 

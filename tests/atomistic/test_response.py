@@ -2,16 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from scipy import constants
 from scipy.optimize import brentq
 from scipy.special import erfc
+from torch_sim.models.interface import ModelInterface
 
 from atomistic.electrostatics.electrodes import Electrode
+from atomistic.electrostatics.ewald import COULOMB
 from atomistic.observables.response import (
     adsorption_in_field,
     depolarisation,
     expansion,
+    vibrations_in_field,
     work_function_shift,
 )
 from couplers.matching import dipole_potential
@@ -128,3 +132,84 @@ def test_dipoles_of_a_layer_are_found_from_its_work_functions(coverage):
         assert float(found[name]) == close(value, rel=1e-5)
     with pytest.raises(ValueError, match="two coverages or more"):
         depolarisation([0.0, 0.5], [0.0, -1.0], site_density=1e19)
+
+
+DEPTH, STEEP, REST, TETHER = 5.0, 2.2, 1.0, 8.0  # eV, Å-1, Å, eV Å-2
+
+
+class Bond(ModelInterface):
+    """A Morse bond of the last two atoms, the lower one tethered where it stood, both to a line."""
+
+    def __init__(self, foot):
+        super().__init__()
+        self._device, self._dtype = torch.device("cpu"), torch.float64
+        self._compute_forces, self._compute_stress = True, False
+        self.foot = torch.tensor(foot, dtype=torch.float64)
+
+    def forward(self, state, **kwargs):
+        given = state.positions.detach().reshape(state.n_systems, -1, 3)
+        last = given[:, -2:].clone().requires_grad_(True)
+        away = last - self.foot
+        bond = (last[:, 1] - last[:, 0]).norm(dim=1)
+        energy = DEPTH * (1 - torch.exp(-STEEP * (bond - REST))).square()
+        energy = energy + 0.5 * TETHER * (away[:, 0, 2] ** 2 + away[..., :2].square().sum((1, 2)))
+        forces = torch.zeros_like(given)
+        forces[:, -2:] = -torch.autograd.grad(energy.sum(), last)[0]
+        return {"energy": energy.detach(), "forces": forces.reshape(-1, 3)}
+
+
+@pytest.mark.parametrize("charge", [0.1, -0.1])
+def test_a_bond_is_tuned_by_the_field_that_stretches_it(charge):
+    atoms, metal = slab(6.5)
+    atoms.positions[-1, 2] += 0.02  # not yet at rest
+    weights = atoms.get_masses()[-2:]
+    found = vibrations_in_field(
+        atoms,
+        metal,
+        {"O": -charge, "H": charge},
+        fields=FIELDS,
+        moving=[72, 73],
+        short_range=Bond(atoms.positions[-2]),
+    )
+    expected = []
+    for strength in FIELDS * 1e-10:
+
+        def pull(r, strength=strength):
+            rise = np.exp(-STEEP * (r - REST))
+            morse = 2 * DEPTH * STEEP * (1 - rise) * rise
+            return morse + COULOMB * charge**2 / r**2 - charge * strength
+
+        r = brentq(pull, REST - 0.2, REST + 0.2)
+        rise = np.exp(-STEEP * (r - REST))
+        curve = 2 * DEPTH * STEEP**2 * (2 * rise**2 - rise) - 2 * COULOMB * charge**2 / r**3
+        hessian = np.array([[TETHER + curve, -curve], [-curve, curve]])
+        value = np.linalg.eigvalsh(hessian / np.sqrt(np.outer(weights, weights)))
+        square = value * CHARGE / 1e-20 / constants.atomic_mass
+        expected.append(np.sqrt(square) / (2 * np.pi * constants.c))
+    expected = np.array(expected)
+    stretch = found["wavenumber"].values[:, -1]
+    assert stretch == close(expected[:, -1], rel=1e-4)
+    assert np.ptp(stretch) > 5e2  # m-1
+    rate = np.polyfit(FIELDS, expected[:, -1], 2)[1]
+    assert rate * charge < 0  # a field that stretches a bond softens it
+    assert float(found["stark_tuning_rate"][-1]) == close(rate, rel=0.02)
+    moment = -constants.h * constants.c * rate
+    assert float(found["dipole_moment_difference"][-1]) == close(moment, rel=0.02)
+    shape = found["displacement"].values[-1]
+    assert abs(shape[1, 2]) > 0.9
+    assert np.abs(shape[:, :2]).max() < 1e-3
+    assert len(found["mode"]) == 6
+
+
+def test_atoms_that_cannot_vibrate_are_refused():
+    atoms, metal = slab(3.0)
+    for moving in ([], [0], [99]):
+        with pytest.raises(ValueError, match="name one atom or more of the adsorbate"):
+            vibrations_in_field(
+                atoms,
+                metal,
+                {"O": -0.4, "H": 0.4},
+                fields=FIELDS,
+                moving=moving,
+                short_range=Bond(atoms.positions[-2]),
+            )
