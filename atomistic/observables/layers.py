@@ -8,8 +8,8 @@ neighbours are averaged and the block doubles. What they say is read by
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch_sim.models.interface import ModelInterface
@@ -210,6 +210,61 @@ def push(
         half = len(state.series) // 2
         state.series[:half] = (0.5 * (state.series[::2] + state.series[1::2])).clone()
         state.block *= 2
+
+
+def join(parts: Sequence[Layers]) -> Layers:
+    """Return one observer with what those of several runs of the same batch have seen.
+
+    For runs of one batch on several machines, or one after the other. Blocks are brought to the
+    length of the longest ones among the parts, so that all count alike; frames of a run that fill
+    no such block are left out.
+
+    Parameters
+    ----------
+    parts : sequence of Layers
+        Observers that were started alike, of runs whose frames lie equally far apart; they are not
+        changed.
+
+    Raises
+    ------
+    ValueError
+        If there is none, they were not started alike, or one has not filled a block.
+    """
+    if not parts:
+        raise ValueError("observer of layers: no parts to join were given.")
+    first = parts[0]
+    fixed = ("symbols", "species", "bins", "low", "width", "period")
+    block = max(part.block for part in parts)
+    faults = []
+    for number, part in enumerate(parts):
+        unlike = [name for name in fixed if getattr(part, name) != getattr(first, name)]
+        if part.filling.shape != first.filling.shape:
+            unlike.append("systems")
+        if unlike:
+            faults.append(f"part {number} differs from the first in {', '.join(unlike)}")
+        elif part.frames < block:
+            faults.append(
+                f"part {number} has {part.frames} frame(s), but the longest blocks are of {block}"
+            )
+    if faults:
+        raise ValueError("observer of layers: " + "; ".join(faults) + ".")
+    found = []
+    for part in parts:
+        each = block // part.block  # both are powers of two
+        whole = part.frames // block
+        series = part.series[: whole * each].to(first.series.device)
+        found.append(series.reshape(whole, each, *series.shape[1:]).mean(1))
+    series = torch.cat(found)
+    return replace(
+        first,
+        frames=len(series) * block,
+        block=block,
+        series=torch.cat([series, series.new_zeros(2 - len(series) % 2, *series.shape[1:])]),
+        filling=torch.zeros_like(first.filling),
+        member=first.member.clone(),
+        sheet=first.sheet.clone(),
+        held=first.held.clone(),
+    )
 
 
 def checkpoint(state: Layers) -> dict[str, object]:

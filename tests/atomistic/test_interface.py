@@ -158,6 +158,42 @@ def test_blocks_double_and_memory_stays():
     assert torch.allclose(counted, torch.full_like(counted, 8.0))
 
 
+def test_runs_of_one_batch_are_joined():
+    model = electrodes(cell(), [0.0, 1.0])
+    parts = [shown(model, frames, [0.0, 1.0], bins=50, seed=frames) for frames in (12, 37, 9)]
+    joined = layers.join(parts)
+    assert (joined.block, joined.frames) == (8, 8 + 32 + 8)
+    # the mean over all frames that are in whole blocks of the longest run's length
+    whole = [part.frames // 8 * 8 // part.block for part in parts]
+    mean = sum(
+        part.series[:count].sum(0) * part.block for part, count in zip(parts, whole, strict=True)
+    )
+    assert torch.allclose(joined.series[:6].mean(0), mean / 48)
+    found = profile(
+        joined,
+        model,
+        electrode="left",
+        voltage=-1.0,
+        temperature=TEMPERATURE,
+        charge_numbers={"Na": 1.0, "Cl": -1.0},
+    )
+    assert found["number_density"].sum() > 0
+    before = joined.series[:6].clone()
+    charge = torch.zeros(2, 80, dtype=torch.float64)
+    for _ in range(16):  # it goes on: at eight blocks of eight frames neighbours are put together
+        layers.push(joined, torch.zeros(2, 80, 3), charge, torch.zeros(2, 2))
+    assert (joined.block, joined.frames) == (16, 64)
+    assert torch.allclose(joined.series[:3], 0.5 * (before[::2] + before[1::2]))
+    other = shown(model, 9, [0.0, 1.0], bins=60)
+    short = shown(model, 3, [0.0, 1.0], bins=50)
+    with pytest.raises(ValueError, match="part 1 differs from the first in bins, width, systems.*"):
+        layers.join([parts[0], other])
+    with pytest.raises(ValueError, match="has 3 frame"):
+        layers.join([parts[1], short])
+    with pytest.raises(ValueError, match="no parts"):
+        layers.join([])
+
+
 @pytest.fixture
 def melt():
     """A potential with electrodes, in which a few ions move."""
