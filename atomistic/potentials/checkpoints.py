@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import torch
 from ase.data import chemical_symbols
@@ -138,7 +140,18 @@ def _nequip(name: str, path: Path, device: torch.device) -> Potential:
         ) from error
     options = {} if device.type == "cuda" else {"neighborlist_backend": "matscipy"}
     model = NequIPTorchSimCalc.from_compiled_model(path, device=str(device), **options)
-    return Potential(name=name, model=model, species=None, cutoff=float("nan"), sha256=sha256(path))
+    # what the file says of itself is kept by the transforms that prepare the network's input
+    names = next(
+        (t.model_type_names for t in model.transforms if hasattr(t, "model_type_names")), []
+    )
+    cutoff = next((t.r_max for t in model.transforms if hasattr(t, "r_max")), float("nan"))
+    return Potential(
+        name=name,
+        model=model,
+        species=tuple(names) if set(names) <= set(chemical_symbols) and names else None,
+        cutoff=float(cutoff),
+        sha256=sha256(path),
+    )
 
 
 def _gap(name: str, path: Path, device: torch.device) -> Potential:
@@ -152,11 +165,42 @@ def _gap(name: str, path: Path, device: torch.device) -> Potential:
         ) from error
     from atomistic.potentials.calculators import CalculatorModel
 
-    calculator = Gap(param_filename=str(path))
+    species, cutoff = _gap_terms(path)
     return Potential(
         name=name,
-        model=CalculatorModel(calculator),
-        species=None,
-        cutoff=float(calculator.cutoff()),
+        model=CalculatorModel(Gap(param_filename=str(path))),
+        species=species,
+        cutoff=cutoff,
         sha256=sha256(path),
+    )
+
+
+def _gap_terms(path: Path) -> tuple[tuple[str, ...] | None, float]:
+    """Read the elements and the largest cutoff (Å) of a GAP from the descriptors in its file.
+
+    Raises
+    ------
+    ValueError
+        If the file is no GAP.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise ValueError(f"The file {str(path)!r} is no GAP: {error}.") from error
+    terms = [each.text or "" for each in root.iter("descriptor")]
+    if not terms:
+        raise ValueError(
+            f"The file {str(path)!r} is no GAP: it holds no descriptor; give the .xml that gap_fit "
+            "writes."
+        )
+    numbers = {
+        int(number)
+        for term in terms
+        for numbers in re.findall(r"\b(?:Z\d?|species_Z)=\{?([\d ]+)", term)
+        for number in numbers.split()
+    }
+    cutoffs = [float(one) for term in terms for one in re.findall(r"\bcutoff=([\d.]+)", term)]
+    return (
+        tuple(chemical_symbols[number] for number in sorted(numbers)) or None,
+        max(cutoffs, default=float("nan")),
     )

@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import sys
+import types
 import warnings
 
 import numpy as np
@@ -188,6 +189,31 @@ def test_file_of_no_known_kind_is_refused(tmp_path, file, words):
     (tmp_path / file).write_text("something else")
     with pytest.raises(ValueError, match=words):
         load(str(tmp_path / file), device="cpu")
+
+
+GAP = """<GAP_params><gpSparse>
+<gpCoordinates><descriptor>distance_2b cutoff=5.25 Z1=17 Z2=11</descriptor></gpCoordinates>
+<gpCoordinates><descriptor> soap l_max=3 cutoff=4.5 cutoff_transition_width=0.8
+ n_species=2 Z=11 species_Z={11 17 } </descriptor></gpCoordinates>
+</gpSparse></GAP_params>"""
+
+
+def test_gap_says_elements_and_cutoff_by_its_descriptors(tmp_path, monkeypatch):
+    class Gap(LennardJones):
+        def __init__(self, param_filename):
+            super().__init__()
+
+    monkeypatch.setitem(sys.modules, "quippy", types.ModuleType("quippy"))
+    monkeypatch.setitem(sys.modules, "quippy.potential", types.SimpleNamespace(Potential=Gap))
+    file = tmp_path / "a.xml"
+    file.write_text(GAP)
+    potential = load(str(file), device="cpu")
+    assert potential.species == ("Na", "Cl")
+    assert potential.cutoff == 5.25
+    for text, words in ((GAP[:90], "is no GAP: "), ("<a/>", "holds no descriptor")):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=words):
+            load(str(file), device="cpu")
 
 
 def test_description_is_flat_and_complete():
