@@ -141,10 +141,11 @@ def _nequip(name: str, path: Path, device: torch.device) -> Potential:
     options = {} if device.type == "cuda" else {"neighborlist_backend": "matscipy"}
     model = NequIPTorchSimCalc.from_compiled_model(path, device=str(device), **options)
     # what the file says of itself is kept by the transforms that prepare the network's input
-    names = next(
-        (t.model_type_names for t in model.transforms if hasattr(t, "model_type_names")), []
+    names: list[str] = next(
+        (each.model_type_names for each in model.transforms if hasattr(each, "model_type_names")),
+        [],
     )
-    cutoff = next((t.r_max for t in model.transforms if hasattr(t, "r_max")), float("nan"))
+    cutoff = next((each.r_max for each in model.transforms if hasattr(each, "r_max")), float("nan"))
     return Potential(
         name=name,
         model=model,
