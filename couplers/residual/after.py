@@ -12,7 +12,7 @@ import xarray as xr
 
 from continuum.cell import pybamm
 from couplers.residual.corrector import Corrector, load
-from couplers.residual.features import SIDES, assemble, remember, shapes, steady
+from couplers.residual.features import SIDES, assemble, kind, remember, shapes
 from couplers.residual.model import (
     SAME,
     UNCORRECTED,
@@ -107,7 +107,7 @@ def correct(
     memories = remember(rate, time - time[0], chosen.memory_times)
     static, active = assemble(states, rate, memories, broad)
     said = chosen.correct(
-        np.stack(static, -1), np.stack(active, -1), steady=np.full(time.shape, steady(rate, time))
+        np.stack(static, -1), np.stack(active, -1), kind=np.full(time.shape, kind(rate, time))
     )
     share = float(said.abstained.mean())
     return xr.Dataset(

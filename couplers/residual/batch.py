@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 from couplers.residual.corrector import Correction, Corrector, load
-from couplers.residual.features import ACTIVE, STATIC, steady
+from couplers.residual.features import ACTIVE, STATIC, kind
 from couplers.residual.p2d import DEPLETED, MARGIN
 from couplers.residual.parameters import Cell
 from couplers.residual.quick import QuickSPMe
@@ -194,9 +194,9 @@ def _driven(
     base = voltage.numpy().T
     there = np.isfinite(base)
     kept = features.permute(2, 0, 1).numpy()[there]
-    kinds = np.broadcast_to(steady(current / cell.capacity, time)[:, None], there.shape)[there]
+    kinds = np.broadcast_to(kind(current / cell.capacity, time)[:, None], there.shape)[there]
     first = len(STATIC)
-    return batch.corrector.correct(kept[:, :first], kept[:, first:], steady=kinds), base, there
+    return batch.corrector.correct(kept[:, :first], kept[:, first:], kind=kinds), base, there
 
 
 def _column(values: np.ndarray) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from couplers.residual.features import ACTIVE, STATIC
+from couplers.residual.features import ACTIVE, STATIC, as_published
 
 SHIPPED = Path(__file__).with_name("shipped")
 COVERAGE = 0.9
@@ -51,7 +51,7 @@ class Corrector:
     highest: np.ndarray
     doubt: Layers  # network of the doubt, see `terms`; the student's first
     largest_doubt: np.ndarray  # V, (network,), beyond which it abstains
-    factor: np.ndarray  # (network, steady), half width of the band in units of the doubt
+    factor: np.ndarray  # (network, kind, as published), half width of the band in doubts
     abstained_band: float  # V, where it abstains
     memory_times: np.ndarray  # s
     cell: str  # fingerprint of the cell
@@ -76,7 +76,7 @@ class Corrector:
         active: np.ndarray,
         *,
         network: str = "ensemble",
-        steady: np.ndarray | None = None,
+        kind: np.ndarray | None = None,
     ) -> Correction:
         """Correct samples, with the band of each, and abstain where it was not trained.
 
@@ -88,9 +88,9 @@ class Corrector:
             Active features (1), last dim as `couplers.residual.features.ACTIVE`.
         network : str
             ``"ensemble"``, its mean, or ``"student"``, as inside a solver.
-        steady : numpy.ndarray, optional
-            Whether each sample is of a profile that is `couplers.residual.features.steady`; where
-            that is not known, the band is the wider one of the two kinds.
+        kind : numpy.ndarray, optional
+            `couplers.residual.features.kind` of the profile that each sample is of; where that is
+            not known, the band is the widest one of all kinds.
 
         Returns
         -------
@@ -104,22 +104,23 @@ class Corrector:
         """
         if network not in NETWORKS:
             raise ValueError(f"network is {network!r}, expected 'ensemble' or 'student'.")
-        return self.both(static, active, steady=steady)[network]
+        return self.both(static, active, kind=kind)[network]
 
     def both(
-        self, static: np.ndarray, active: np.ndarray, *, steady: np.ndarray | None = None
+        self, static: np.ndarray, active: np.ndarray, *, kind: np.ndarray | None = None
     ) -> dict[str, Correction]:
         """What `correct` says for each of the two networks, at the cost of one."""
         said, terms, spread = self.terms(static, active)
         doubts = np.exp(dense(self.doubt, terms))
         inside = self.outside(static, active) <= 0
+        own = as_published(static).astype(int)
         found = {}
         for which, network in enumerate(NETWORKS):
             doubt = doubts[..., which]
             with np.errstate(invalid="ignore"):
                 fine = inside & (doubt <= self.largest_doubt[which])
             factor = self.factor[which]
-            half = (factor.max() if steady is None else factor[np.asarray(steady, int)]) * doubt
+            half = (factor.max(axis=0)[own] if kind is None else factor[kind, own]) * doubt
             widened = np.fmax(self.abstained_band, np.fmin(half, LARGEST_BAND))
             found[network] = Correction(
                 voltage=np.where(fine, said[which], 0.0),

@@ -34,7 +34,9 @@ END = 0.005  # stoichiometries are kept this far from 0 and 1 in these differenc
 LEAST_SALT = 0.02  # relative to rest, where logarithms are cut off
 SLOPE_SCALE, CURVATURE_SCALE = 0.2, 0.01  # V, where an inverse sinh turns
 MEMORIES = (0.05, 0.2, 0.8, 3.2, 12.8, 51.2, 204.8)  # in diffusion times of the electrolyte
-JUMP, FEW, SELDOM, ROUNDING = 0.02, 3, 20, 1e-6  # 1/s, 1, 1/h, 1: see `steady`
+JUMP, FEW, SELDOM, ROUNDING = 0.02, 3, 20, 1e-6  # 1/s, 1, 1/h, 1: see `kind`
+KINDS = ("changing", "steady", "constant")
+SAME = 1e-5  # of the features of an electrolyte, to be the set's own
 SIDES = ("negative", "positive")
 SHAPES = (
     "slope",
@@ -157,8 +159,8 @@ def remember(c_rate: np.ndarray, time: np.ndarray, times: np.ndarray) -> np.ndar
     return kept
 
 
-def steady(c_rate: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """Whether a current is one that seldom jumps, as in tests at constant current.
+def kind(c_rate: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Which of `KINDS` a current is: one that ever changes, that seldom jumps, that never jumps.
 
     Parameters
     ----------
@@ -170,10 +172,19 @@ def steady(c_rate: np.ndarray, time: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        Of bool, with the other dims: at most `FEW` jumps and `SELDOM` more an hour.
+        Of int, with the other dims: a place in `KINDS`. Seldom is at most `FEW` jumps and
+        `SELDOM` more an hour.
     """
     jumps = np.abs(np.diff(c_rate)) > np.maximum(JUMP * np.diff(time), ROUNDING)
-    return jumps.sum(axis=-1) <= FEW + SELDOM * (time[-1] - time[0]) / 3600
+    count = jumps.sum(axis=-1)
+    seldom = count <= FEW + SELDOM * (time[-1] - time[0]) / 3600
+    return seldom.astype(int) + (count == 0)
+
+
+def as_published(static: np.ndarray) -> np.ndarray:
+    """Whether the electrolyte is the set's own, by the static features (1), their dim the last."""
+    apart = [STATIC.index(name) for name in (*SCALES, "transference_number_shift")]
+    return (np.abs(static[..., apart]) < SAME).all(axis=-1)
 
 
 def assemble(

@@ -6,6 +6,7 @@ import hashlib
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from couplers.residual.data import (
     slow,
     unseen,
 )
-from couplers.residual.features import memory_times, steady
+from couplers.residual.features import KINDS, as_published, kind, memory_times
 from couplers.residual.model import described
 from couplers.residual.parameters import read_cell
 
@@ -37,11 +38,11 @@ UNIT = 4e-3  # V
 HUBER = 0.5  # in that unit
 LEARNING_RATE = 6e-3
 BOX_MARGIN = 0.05  # of the width of the box of features
-FLAGGED = 0.015  # the share of calibration samples with the largest doubt
+FLAGGED = 0.02  # the share of calibration samples with the largest doubt
 NEVER_FLAGGED = 1.5e-3  # V, doubt below which it does not abstain
 PROFILES = 384
 MOST_DEPLETED = 0.1
-ENOUGH = 20  # profiles of a kind that have a band of their own
+ENOUGH = 12  # profiles of a class that have a band of their own
 LARGE = 3.0  # mV
 
 
@@ -64,6 +65,17 @@ class Network(torch.nn.Module):
             (layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy())
             for layer in (self.first, self.second, self.last)
         )
+
+
+def corrected(network: Network, x: torch.Tensor) -> torch.Tensor:
+    """The correction in its unit: the outputs times the last features, the active ones."""
+    said = network(x)
+    return (said * x[:, -said.shape[-1] :]).sum(-1)
+
+
+def miss(network: Network, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """What a correction is trained on: Huber's loss."""
+    return torch.nn.functional.huber_loss(corrected(network, x), y, delta=HUBER)
 
 
 def samples(
@@ -129,7 +141,6 @@ def train(
         np.concatenate([(static - mean) / scale, active / stimulus], -1), dtype=torch.float32
     )
     y = torch.as_tensor(residual / UNIT, dtype=torch.float32)
-    many = active.shape[1]
     total = members * epochs + student_epochs
     state = {"done": 0}
 
@@ -138,17 +149,11 @@ def train(
         if progress is not None:
             progress(state["done"], total)
 
-    def corrected(network: Network, x: torch.Tensor) -> torch.Tensor:
-        return (network(x) * x[:, -many:]).sum(-1)
-
-    def loss(network: Network, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.huber_loss(corrected(network, x), y, delta=HUBER)
-
     def fitted(width: int, y: torch.Tensor, epochs: int, seed: int) -> Network:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = Network(x.shape[1], many, width)
-        return _fit(network, loss, x, y, epochs, seed, told)
+            network = Network(x.shape[1], active.shape[1], width)
+        return fit(network, miss, x, y, epochs=epochs, seed=seed, told=told)
 
     teachers = [fitted(TEACHER, y, epochs, seed + k) for k in range(members)]
     with torch.no_grad():
@@ -165,7 +170,7 @@ def train(
         highest=highest + margin,
         doubt=(),
         largest_doubt=np.full(2, np.inf),
-        factor=np.ones((2, 2)),
+        factor=np.ones((len(NETWORKS), len(KINDS), 2)),
         abstained_band=0.0,
         memory_times=np.asarray(memory_times, dtype=float),
         cell=cell,
@@ -186,9 +191,10 @@ def calibrate(
     """Fit the doubt, the limit of abstention and the band to profiles not learnt from.
 
     Half of the profiles, drawn at random, fit the doubt, a high quantile of the error at each
-    sample, and its limit; the rest sets the factor of the band, so that the one does not flatter
-    the other: one for profiles that are `couplers.residual.features.steady` and one for the
-    others. A profile counts where the corrector does not abstain.
+    sample, and its limit; the rest sets the factors of the band, so that the one does not flatter
+    the other: one for each `couplers.residual.features.kind` of current, with the set's own
+    electrolyte and with others. A profile counts where the corrector does not abstain. What is
+    promised holds for profiles drawn as those of a class were; a drive cycle is only like them.
     """
     rng = np.random.default_rng(seed)
     fitting, scoring = {}, {}
@@ -213,32 +219,38 @@ def calibrate(
         network = Network(x.shape[1], len(NETWORKS), DOUBT)
         with torch.no_grad():
             network.last.bias.add_(y.mean(0))
-    doubt = _fit(network, loss, x, y, DOUBT_EPOCHS, seed, lambda: None).arrays()
+    doubt = fit(network, loss, x, y, epochs=DOUBT_EPOCHS, seed=seed).arrays()
     doubts = np.exp(dense(doubt, terms))
     limits = np.maximum(np.quantile(doubts, 1 - FLAGGED, axis=0), NEVER_FLAGGED)
+    classes = (len(NETWORKS), len(KINDS), 2)
     limited = replace(
         corrector,
         doubt=doubt,
         largest_doubt=limits,
-        factor=np.ones((2, 2)),
+        factor=np.ones(classes),
         abstained_band=float(np.quantile(np.abs(residual), 0.99)),
     )
-    scores: dict[tuple[str, bool], list[float]] = {}
+    scores: dict[tuple[int, int, int], list[float]] = {}
     for data in scoring.values():
-        kinds = steady(data["c_rate"].values, data["time"].values)
-        for which, found in errors(limited, data).items():
+        kinds = kind(data["c_rate"].values, data["time"].values)
+        owns = as_published(data["static"].values[:, 0]).astype(int)
+        for which, found in enumerate(errors(limited, data).values()):
             ratio = np.abs(found["error"].values) / found["band"].values
             ratio[found["abstained"].values] = np.nan
-            for kind, row in zip(kinds, ratio, strict=True):
+            for k, row in enumerate(ratio):
                 if np.isfinite(row).any():
-                    scores.setdefault((which, bool(kind)), []).append(float(np.nanmax(row)))
-    factor = []
-    for which in NETWORKS:
-        apart = [scores.get((which, kind), []) for kind in (False, True)]
-        # a kind with too few profiles is not told from the other
-        known = [each if len(each) >= ENOUGH else apart[0] + apart[1] for each in apart]
-        factor.append([conformal(each) for each in known])
-    return replace(limited, factor=np.array(factor))
+                    place = (which, int(kinds[k]), int(owns[k]))
+                    scores.setdefault(place, []).append(float(np.nanmax(row)))
+    factor = np.empty(classes)
+    for which, each, own in np.ndindex(*classes):
+        # a class with too few profiles is not told from its like, then from no other
+        for alike in (((each,), (own,)), ((each,), (0, 1)), (range(len(KINDS)), (0, 1))):
+            keys = product((which,), *alike)
+            known = [score for key in keys for score in scores.get(key, [])]
+            if len(known) >= ENOUGH:
+                break
+        factor[which, each, own] = conformal(known)
+    return replace(limited, factor=factor)
 
 
 def errors(corrector: Corrector, data: xr.Dataset) -> dict[str, xr.Dataset]:
@@ -261,9 +273,9 @@ def errors(corrector: Corrector, data: xr.Dataset) -> dict[str, xr.Dataset]:
     there = np.isfinite(residual)
     dims = ("draw", "time")
     result = {}
-    kinds = steady(data["c_rate"].values, data["time"].values)
+    kinds = kind(data["c_rate"].values, data["time"].values)
     kinds = np.broadcast_to(kinds[:, None], there.shape)
-    both = corrector.both(data["static"].values, data["active"].values, steady=kinds)
+    both = corrector.both(data["static"].values, data["active"].values, kind=kinds)
     for network, said in both.items():
         result[network] = xr.Dataset(
             {
@@ -278,15 +290,17 @@ def errors(corrector: Corrector, data: xr.Dataset) -> dict[str, xr.Dataset]:
     return result
 
 
-def _fit(
+def fit(
     network: Network,
     loss: Callable[[Network, torch.Tensor, torch.Tensor], torch.Tensor],
     x: torch.Tensor,
     y: torch.Tensor,
+    *,
     epochs: int,
     seed: int,
-    told: Callable[[], None],
+    told: Callable[[], None] = lambda: None,
 ) -> Network:
+    """Lower ``loss(network, x, y)`` over batches of rows; `told` is called after each pass."""
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(
         network.parameters(), LEARNING_RATE, weight_decay=1e-5, fused=True
