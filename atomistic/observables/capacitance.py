@@ -294,7 +294,7 @@ def _zero(
     return float(_fit(voltage, potential, apart)(at))
 
 
-def committee(members: Sequence[xr.Dataset]) -> xr.Dataset:
+def committee(members: Sequence[xr.Dataset], *, seed: int = 0) -> xr.Dataset:
     r"""Return the mean of what several potentials gave, its error split by where it comes from.
 
     .. math:: s^2 = \underbrace{\tfrac1n \overline{s_i^2}}_\mathrm{sampling}
@@ -302,23 +302,29 @@ def committee(members: Sequence[xr.Dataset]) -> xr.Dataset:
 
     where :math:`s_x^2` is the variance among the n potentials and :math:`s_i` the sampling error of
     each. The model's part does not shrink with more potentials: it is how far off one of them is.
+    Draws hold both parts, so that a solver further on is given the disagreement of the potentials
+    as they have it, at all voltages at once.
 
     Parameters
     ----------
     members : sequence of xarray.Dataset
         One PROFILE or CAPACITANCE for each potential, two or more, on the same grid. Their
         electrodes' potentials may differ; the mean is then taken at the mean potential.
+    seed : int
+        Seed of the draws.
 
     Returns
     -------
     xarray.Dataset
-        Their variables without draws, ``_std`` in all, and ``_sampling_std`` and ``_model_std`` in
-        parts (nan where a part is nought or unknown).
+        Their variables, ``_std`` in all, and ``_sampling_std`` and ``_model_std`` in parts (nan
+        where a part is nought or unknown). ``_draw`` where the members have draws, and of single
+        numbers beside them; none in which a capacitance is not positive, if it is in all members.
 
     Raises
     ------
     ValueError
-        If there are fewer than two, or their grids differ.
+        If there are fewer than two, their grids differ, or they disagree so much that the sign of
+        what is positive in all of them is lost.
     """
     if len(members) < 2:
         raise ValueError(f"committee: {len(members)} member(s) were given; give two or more.")
@@ -345,4 +351,51 @@ def committee(members: Sequence[xr.Dataset]) -> xr.Dataset:
             root = np.sqrt(square)
             out[f"{name}_{label}"] = (dims, np.where(root > 0, root, np.nan), attrs)
     out.attrs["committee"] = len(members)
-    return out
+    return out.assign(_pooled(members, out, np.random.default_rng([seed, 9])))
+
+
+def _pooled(
+    members: Sequence[xr.Dataset], out: xr.Dataset, rng: np.random.Generator
+) -> dict[str, tuple[object, ...]]:
+    """Draws of the mean of members: their own about it, and their disagreement as one of them."""
+    draws, number = members[0].sizes.get("draw", 0), len(members)
+    tries = PATIENCE * draws
+    picked = rng.integers(max(1, draws), size=(number, tries))
+    weights = rng.standard_normal((number, tries)) / np.sqrt(number - 1)
+    kept = np.ones(tries, bool)
+    found = {}
+    for name in [name for name in out.data_vars if f"{name}_model_std" in out]:
+        label = f"{name}_draw"
+        if not draws or (label not in members[0] and out[name].dims):
+            continue
+        centre = np.stack([one[name].values for one in members])
+        own = np.zeros((*out[name].shape, tries))
+        positive = bool((centre > 0).all())
+        for one, middle, index in zip(members, centre, picked, strict=True):
+            if label in one:
+                drawn = one[label].transpose(..., "draw").values
+                own += drawn[..., index] - middle[..., None]
+                positive &= bool((drawn > 0).all())
+            else:
+                own += np.nan_to_num(float(one[f"{name}_std"])) * rng.standard_normal(tries)
+                positive = False
+        apart = centre.std(0, ddof=1)
+        share = np.nan_to_num(out[f"{name}_model_std"].values) / np.where(apart > 0, apart, 1.0)
+        model = np.einsum("nd,n...->...d", weights, (centre - centre.mean(0)) * share)
+        found[label] = centre.mean(0)[..., None] + own / number + model
+        if positive:
+            kept &= (found[label] > 0).reshape(-1, tries).all(0)
+    if kept.sum() < draws:
+        raise ValueError(
+            f"committee: {number} potentials disagree so much that the sign of what all of them "
+            "find positive is lost; look at them one by one."
+        )
+    chosen = np.flatnonzero(kept)[:draws]
+    return {
+        label: (
+            (*out[label.removesuffix("_draw")].dims, "draw"),
+            values[..., chosen],
+            out[label.removesuffix("_draw")].attrs,
+        )
+        for label, values in found.items()
+    }

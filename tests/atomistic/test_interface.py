@@ -359,4 +359,56 @@ def test_a_committee_keeps_its_own_disagreement_apart():
     assert found["differential_capacitance_sampling_std"].values == pytest.approx(sampling / 20)
     with pytest.raises(ValueError, match="two or more"):
         committee(members[:1])
+
+
+def test_draws_of_a_committee_hold_both_parts_and_go_through_the_border():
+    rng = np.random.default_rng(1)
+    volts = np.linspace(-0.1, 0.1, 4)
+    members = []
+    for shift in (-0.02, 0.0, 0.01, 0.03):  # of the whole curve: one potential is stiffer
+        value = 0.2 + shift + volts**2
+        drawn = value[:, None] + 0.004 * rng.standard_normal((4, 2000))
+        units = {"units": "F m-2"}
+        members.append(
+            xr.Dataset(
+                {
+                    "differential_capacitance": ("potential", value, units),
+                    "differential_capacitance_std": ("potential", np.full(4, 0.004), units),
+                    "differential_capacitance_draw": (("potential", "draw"), drawn, units),
+                    "surface_charge": ("potential", volts, {"units": "C m-2"}),
+                    "surface_charge_std": ("potential", np.full(4, 1e-3), {"units": "C m-2"}),
+                    "potential_of_zero_charge": ((), shift, {"units": "V"}),
+                    "potential_of_zero_charge_std": ((), 1e-3, {"units": "V"}),
+                },
+                coords={"potential": ("potential", volts + shift, {"units": "V"})},
+                attrs={"reference": "bulk", "method": "slope"},
+            )
+        )
+    found = check(committee(members), CAPACITANCE)
+    drawn = found["differential_capacitance_draw"].values
+    assert drawn.shape == (4, 2000)
+    assert drawn.mean(1) == pytest.approx(found["differential_capacitance"].values, rel=5e-3)
+    assert drawn.std(1) == pytest.approx(found["differential_capacitance_std"].values, rel=0.05)
+    model = found["differential_capacitance_model_std"].values
+    # what the potentials disagree on is one shift of the whole curve
+    together = np.cov(drawn)[0, 3]
+    assert together == pytest.approx(model[0] * model[3], rel=0.1)
+    zero = found["potential_of_zero_charge_draw"].values
+    assert zero.std() == pytest.approx(float(found["potential_of_zero_charge_std"]), rel=0.05)
+    assert np.corrcoef(zero, drawn[0])[0, 1] > 0.9
+    # members that lie wide apart leave no draw below zero, or say so
+    wide = [one.copy(deep=True) for one in members]
+    for one, factor in zip(wide, (0.2, 1.0, 1.0, 2.0), strict=True):
+        for end in ("", "_draw"):
+            one[f"differential_capacitance{end}"].values[:] *= factor
+    assert (committee(wide)["differential_capacitance_draw"] > 0).all()
+    wild = [members[1].copy(deep=True) for _ in range(7)]
+    for number in range(4):  # at each voltage another one is wild
+        for end in ("", "_draw"):
+            wild[number][f"differential_capacitance{end}"].values[number] *= 1e3
+    with pytest.raises(ValueError, match="disagree so much"):
+        committee(wild)
+
+
+def test_permittivity_of_vacuum_in_units_of_the_dynamics():
     assert pytest.approx(0.0055263, rel=1e-4) == VACUUM
