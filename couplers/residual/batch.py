@@ -12,7 +12,7 @@ import xarray as xr
 
 from couplers.residual.corrector import Correction, Corrector, load
 from couplers.residual.features import ACTIVE, STATIC, kind
-from couplers.residual.p2d import DEPLETED, MARGIN
+from couplers.residual.p2d import ended
 from couplers.residual.parameters import Cell
 from couplers.residual.quick import QuickSPMe
 
@@ -183,12 +183,11 @@ def _driven(
     features = torch.empty(steps, *batch.base.features.shape)
     voltage = torch.empty(steps, len(current), dtype=torch.float64)
     gone = torch.zeros(len(current), dtype=torch.bool)
-    low, high = cell.lower_voltage - MARGIN, cell.upper_voltage + MARGIN
     with torch.no_grad():
         for k in range(steps):
             now = batch.base.advance(drive[k], round(float(time[k] - time[k - 1]), 9) if k else 0.0)
-            poor = batch.base.salt.amin(0) <= DEPLETED / cell.concentration
-            gone |= ~((now > low) & (now < high)) | poor
+            beyond, poor = ended(cell, now, batch.base.salt.amin(0) * cell.concentration)
+            gone |= beyond | poor
             voltage[k] = torch.where(gone, torch.nan, now)
             features[k] = batch.base.features
     base = voltage.numpy().T

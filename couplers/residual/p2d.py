@@ -231,14 +231,12 @@ def follow(
     depleted = torch.zeros(count, dtype=torch.bool)
     end = torch.full((count,), steps)
     kept: dict[str, np.ndarray] = {}
-    low, high = cell.lower_voltage - MARGIN, cell.upper_voltage + MARGIN
     with torch.no_grad():
         for k in range(steps):
             duration = float(time[k] - time[k - 1]) if k else 0.0
             now = solver.advance(torch.where(alive, drive[k], 0.0), round(duration, 9))
-            poor = ~(solver.salt_now.min(0).values > DEPLETED)
-            unsettled = ~(solver.imbalance < TOLERANCE)
-            gone = alive & (~(now > low) | ~(now < high) | poor | unsettled)
+            beyond, poor = ended(cell, now, solver.salt_now.amin(0))
+            gone = alive & (beyond | poor | ~(solver.imbalance < TOLERANCE))
             if bool(gone.any()):
                 end[gone] = k
                 depleted |= gone & poor
@@ -264,6 +262,17 @@ def follow(
         coords={"time": ("time", np.asarray(time, dtype=float), {"units": "s"})},
         attrs={"sign": "discharge positive"},
     )
+
+
+def ended(
+    cell: Cell, voltage: torch.Tensor, least_salt: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whether cells are beyond their voltage window (V), and whether out of salt (mol m-3).
+
+    The window is wider than the cut-offs by `MARGIN`; what is not a number is beyond and out.
+    """
+    low, high = cell.lower_voltage - MARGIN, cell.upper_voltage + MARGIN
+    return ~((voltage > low) & (voltage < high)), ~(least_salt > DEPLETED)
 
 
 def _rest(solver: P2D | SPMe, gone: torch.Tensor) -> None:
