@@ -20,9 +20,11 @@ NEUTRAL = 1e-6  # e
 
 
 def switch(distance: torch.Tensor, begin: float, end: float) -> torch.Tensor:
-    r"""Return a switch (1) from 1 at `begin` (Å) to 0 at `end` (Å) with two continuous derivatives.
+    r"""Return a switch (1) from 1 at `begin` (Å) to 0 at `end` (Å).
 
-    .. math:: s = 1 - x^3 (10 - 15 x + 6 x^2), \qquad x = \frac{r - r_1}{r_2 - r_1}
+    It has three continuous derivatives, so that the force of what it switches has two.
+
+    .. math:: s = 1 - x^4 (35 - 84 x + 70 x^2 - 20 x^3), \qquad x = \frac{r - r_1}{r_2 - r_1}
 
     Examples
     --------
@@ -30,7 +32,7 @@ def switch(distance: torch.Tensor, begin: float, end: float) -> torch.Tensor:
     [1.0, 0.5, 0.0]
     """
     x = ((distance - begin) / (end - begin)).clamp(0.0, 1.0)
-    return 1 - x * x.square() * (10 - 15 * x + 6 * x.square())
+    return 1 - x.square().square() * (35 - 84 * x + 70 * x.square() - 20 * x * x.square())
 
 
 class Coulomb(ModelInterface):

@@ -220,30 +220,59 @@ def test_both_ways_equal_torch_pme():
         assert evaluate(model, atoms)["energy"][0] == pytest.approx(peer, rel=1e-6)
 
 
-def test_short_and_long_range_make_up_the_whole_and_share_nothing():
+@pytest.mark.parametrize("split", [(0.5, 1.0), (1.3, 6.7), (3.0, 6.0), (5.9, 6.0), (7.0, 8.0)])
+def test_short_and_long_range_make_up_the_whole_and_share_nothing(split):
     atoms = scattered(SKEW)
     charges, settings = {"Na": 1.0, "Cl": -1.0}, {"cutoff": 8.0, "accuracy": 1e-12}
     whole = evaluate(Coulomb(charges, **settings), atoms)
-    long = Coulomb(charges, split=(3.0, 6.0), **settings)
-    short = Coulomb(charges, split=(3.0, 6.0), part="short", **settings)
+    long = Coulomb(charges, split=split, **settings)
+    short = Coulomb(charges, split=split, part="short", **settings)
     both = evaluate(Sum([long, short]), atoms)
     for name in ("energy", "forces", "stress"):
         assert both[name] == pytest.approx(whole[name], abs=1e-9)
     # a pair nearer than the switch's begin is short range's alone, one beyond its end long range's
-    for distance, share in ((2.5, 1.0), (6.5, 0.0)):
+    for distance, share in ((0.9 * split[0], 1.0), (1.05 * split[1], 0.0)):
         pair = Atoms("NaCl", positions=[[0, 0, 0], [0, 0, distance]], cell=[60.0] * 3, pbc=True)
         near = evaluate(short, pair)["energy"][0]
         assert near == pytest.approx(-share * COULOMB / distance, abs=1e-12)
 
 
-def test_the_switch_has_two_continuous_derivatives():
+@pytest.mark.parametrize("part", ["short", "long"])
+def test_the_force_of_either_part_is_continuous_with_its_second_derivative(part):
+    """Across both ends of the switch: force, slope and curvature; not the third derivative."""
+    split = (2.0, 3.0)
+    model = Coulomb({}, cutoff=4.0, accuracy=1e-12, split=split, part=part)
+    cell = torch.eye(3, dtype=torch.float64)[None] * 12.0
+    charge = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
+
+    def derivatives(distance):
+        r = torch.tensor(distance, dtype=torch.float64, requires_grad=True)
+        place = torch.tensor([0.6, 0.0, 0.8], dtype=torch.float64)
+        position = torch.stack([0 * place, r * place])[None]
+        value, found = model.energy(position, cell, charge)[0], []
+        for _ in range(4):
+            (value,) = torch.autograd.grad(value, r, create_graph=True)
+            found.append(float(value.detach()))
+        return np.array(found)
+
+    for end in split:
+        near = 1e-6 * end
+        jump = np.abs(derivatives(end + near) - derivatives(end - near))
+        assert jump[0] < 1e-4 and jump[1] < 1e-3 and jump[2] < 1e-1
+        assert jump[3] > 100.0
+
+
+def test_the_switch_has_three_continuous_derivatives():
     x = torch.tensor([2.0, 3.0], dtype=torch.float64, requires_grad=True)
     for side in (-1e-6, 1e-6):
         value = switch(x + side, 2.0, 3.0)
-        (first,) = torch.autograd.grad(value.sum(), x, create_graph=True)
-        (second,) = torch.autograd.grad(first.sum(), x)
+        slopes = []
+        value_of = value
+        for _ in range(3):
+            (value_of,) = torch.autograd.grad(value_of.sum(), x, create_graph=True)
+            slopes.append(float(value_of.detach().abs().max()))
         assert value.tolist() == pytest.approx([1.0, 0.0], abs=1e-12)
-        assert first.abs().max() < 1e-9 and second.abs().max() < 1e-4
+        assert slopes[0] < 1e-12 and slopes[1] < 1e-8 and slopes[2] < 1e-2
 
 
 def test_charges_that_follow_positions_push_as_well():
