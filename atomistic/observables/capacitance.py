@@ -7,7 +7,8 @@ r"""Differential capacitance of electrodes, from fluctuations of their charge an
 
 The cell's voltage U and the potential :math:`\Psi` of one electrode against the bulk belong to each
 other by a smooth curve, which turns the cell's capacitance into that of the electrode. Slopes are
-those of the polynomial of lowest degree that goes through all points within their errors.
+those of the smooth curves that all points allow (`atomistic.observables.smooth`): their errors hold
+what a curve may do between voltages and beyond the last one.
 
 References
 ----------
@@ -32,8 +33,8 @@ from atomistic.electrostatics.electrodes import ConstantPotential
 from atomistic.observables.interface import SURFACE, Line, Seen, by_voltage, voltage_of
 from atomistic.observables.layers import Layers, electrodes_of
 from atomistic.observables.scatter import standard_error
+from atomistic.observables.smooth import UNLIKELY, Curves, allowed
 
-UNLIKELY = 0.05  # chance below which a polynomial is said to miss its points
 HIGHEST = 6  # degree of a polynomial
 PATIENCE = 4  # draws looked at for each that is wanted
 
@@ -116,11 +117,20 @@ def capacitance(
         )
     thermal = constants.k * temperature / constants.e  # eV
     rng = np.random.default_rng([seed, 8])
-    found = [_estimate(points, thermal, method, None)]
+    charge, inner = (
+        allowed(
+            points.voltage,
+            np.array([one.mean() for one in values]),
+            np.array([standard_error(one) for one in values]),
+        )
+        for values in (points.charge, points.potential)
+    )
+    curves = (charge, inner)
+    found = [_estimate(points, thermal, method, curves, None)]
     worth = found[0]["capacitance"]
     # a cell is stable: in no draw does a charge fall with the potential
     for _ in range(PATIENCE * draws if (worth > 0).all() else 0):
-        one = _estimate(points, thermal, method, rng)
+        one = _estimate(points, thermal, method, curves, rng)
         if (one["capacitance"] > 0).all():
             found.append(one)
         if len(found) > draws:
@@ -219,9 +229,16 @@ def _points(
 
 
 def _estimate(
-    points: _Points, thermal: float, method: str, rng: np.random.Generator | None
+    points: _Points,
+    thermal: float,
+    method: str,
+    curves: tuple[Curves, Curves],
+    rng: np.random.Generator | None,
 ) -> dict[str, np.ndarray]:
-    """Charge (e Å-2), capacitances (e V-1 Å-2) and potentials (V) of weighted blocks."""
+    """Charge (e Å-2), capacitances (e V-1 Å-2) and potentials (V) of weighted blocks.
+
+    `curves` are those that charge and potential lie on, over the cell's voltage.
+    """
     weights = [
         np.full(len(one), 1 / len(one)) if rng is None else rng.dirichlet(np.ones(len(one)))
         for one in points.charge
@@ -233,14 +250,18 @@ def _estimate(
     charge, square, potential = mean(points.charge), mean(points.square), mean(points.potential)
     error = np.array([standard_error(one) for one in points.charge])
     apart = np.array([standard_error(one) for one in points.potential])
-    against = _slopes(points.voltage, potential, apart)
+
+    def slopes(curve: Curves, values: np.ndarray) -> np.ndarray:
+        return curve.slopes(values) if rng is None else curve.draw(values, rng)
+
+    against = slopes(curves[1], potential)
     if method == "fluctuation":
         # blocks scatter about a mean that is itself of them: an unbiased variance
         bias = error**2
         cell = (points.empty + (square - charge**2 + bias) / thermal) / points.area
         own = cell / against
     else:
-        cell = _slopes(points.voltage, charge, error) / points.area
+        cell = slopes(curves[0], charge) / points.area
         own = cell / against
     return {
         "charge": charge / points.area,
@@ -266,10 +287,6 @@ def _fit(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> np.polynomial.Polyn
         if left == 0 or stats.chi2.sf(excess, left) > UNLIKELY:
             break
     return found
-
-
-def _slopes(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> np.ndarray:
-    return np.asarray(_fit(x, y, error).deriv()(x))
 
 
 def _zero(
