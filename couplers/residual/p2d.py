@@ -148,11 +148,9 @@ class P2D(Batch):
             g, stiffness, _ = self._surface(face, total, held, slope, root)
             right = g[1:] - g[:-1] + known - face * ohmic
             inner = stiffness / self.area
-            diagonal = inner[1:] + inner[:-1] + ohmic
-            off = -inner[1:-1]
-            face = face + tridiagonal(off, diagonal, off, right)
+            face = face + self._change(inner[1:] + inner[:-1] + ohmic, -inner[1:-1], right)
         g, _, flux = self._surface(face, total, held, slope, root)
-        self.imbalance = (g[1:] - g[:-1] + known - face * ohmic).abs().amax((0, 1))
+        self.imbalance, apart = self._missed(g[1:] - g[:-1] + known - face * ohmic)
         along = (drop - face * ionic).sum(0)
         collector = total * self.collector / 2 - face[0] * self.collector / 8
         middle = slice(n - 1, n + s + 1)
@@ -162,7 +160,17 @@ class P2D(Batch):
             self.factor(0.5 * (cs[1:] + cs[:-1])) * (cs[1:].log() - cs[:-1].log())
         ).sum(0)
         voltage = g[0, 1] - g[0, 0] + along[0] - along[1] + across + collector[1] - collector[0]
-        return flux, face, voltage
+        return flux, face, voltage + apart
+
+    def _change(
+        self, diagonal: torch.Tensor, off: torch.Tensor, right: torch.Tensor
+    ) -> torch.Tensor:
+        """Newton's step of the faces' currents for what Ohm's law lacks on each face (V)."""
+        return tridiagonal(off, diagonal, off, right)
+
+    def _missed(self, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | float]:
+        """What is left of it when the iteration stops, and what that adds to the voltage (V)."""
+        return right.abs().amax((0, 1)), 0.0
 
     def _surface(
         self,

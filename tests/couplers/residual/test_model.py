@@ -203,3 +203,14 @@ def test_shipped_correctors_are_small_and_know_their_cell(name: str) -> None:
         for key, value in kept[part].items():
             assert corrector.about[part][key] == pytest.approx(value, rel=1e-9, abs=0), key
     assert len(corrector.about["data"]) == 16
+
+
+def test_a_potential_from_a_table_is_not_looked_at_beyond_it() -> None:
+    """Ai2020's cathode is a table from 0.4 on; full, its features would look at 0.335."""
+    values = pybamm.ParameterValues("Ai2020")
+    (low, high), cathode = read_cell(values).known
+    assert (low, 1 - high) == pytest.approx((0.005, 0.005))
+    assert cathode == pytest.approx((0.4, 0.995))
+    values.set_initial_state(1.0)
+    solution = pybamm.Simulation(CorrectedSPMe("Ai2020"), parameter_values=values).solve([0, 60])
+    np.testing.assert_allclose(solution[INSIDE].entries, 1.0)
