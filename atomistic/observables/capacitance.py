@@ -247,7 +247,7 @@ def _estimate(
     def mean(values: list[np.ndarray]) -> np.ndarray:
         return np.array([weight @ one for weight, one in zip(weights, values, strict=True)])
 
-    charge, square, potential = mean(points.charge), mean(points.square), mean(points.potential)
+    charge, potential = mean(points.charge), mean(points.potential)
     error = np.array([standard_error(one) for one in points.charge])
     apart = np.array([standard_error(one) for one in points.potential])
 
@@ -256,9 +256,7 @@ def _estimate(
 
     against = slopes(curves[1], potential)
     if method == "fluctuation":
-        # blocks scatter about a mean that is itself of them: an unbiased variance
-        bias = error**2
-        cell = (points.empty + (square - charge**2 + bias) / thermal) / points.area
+        cell = (points.empty + _variances(points, rng) / thermal) / points.area
         own = cell / against
     else:
         cell = slopes(curves[0], charge) / points.area
@@ -270,6 +268,29 @@ def _estimate(
         "capacitance": own,
         "zero": np.array([_zero(points.voltage, charge, error, potential, apart)]),
     }
+
+
+def _variances(points: _Points, rng: np.random.Generator | None) -> np.ndarray:
+    r"""Variance of the charge (e2) at each voltage, or a draw of what it may be.
+
+    The posterior of a variance :math:`s^2` is scaled inverse chi-square of :math:`\nu` degrees of
+    freedom, skewed to what is larger; :math:`2/\nu` is the relative error of :math:`s^2`, squared:
+    from the scatter of blocks about the mean, but no less than that of a charge that relaxes
+    exponentially, which the error of its mean tells, also where blocks are too short to.
+    """
+    found = []
+    for charge, square in zip(points.charge, points.square, strict=True):
+        mean = charge.mean()
+        # blocks scatter about a mean that is itself of them: an unbiased variance
+        error = float(standard_error(charge))
+        about = square - 2 * mean * charge + mean**2
+        variance = float(about.mean()) + error**2
+        if rng is not None and variance > 0:
+            scatter = float(standard_error(about))
+            freedom = 2 / max((error**2 / variance), (scatter / variance) ** 2, 1e-12)
+            variance *= freedom / rng.chisquare(freedom)
+        found.append(variance)
+    return np.array(found)
 
 
 def _fit(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> np.polynomial.Polynomial:

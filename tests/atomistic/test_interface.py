@@ -148,6 +148,43 @@ def test_fluctuations_of_a_capacitor_and_its_slope():
         assert ratio.values == pytest.approx(2.0, rel=0.1)
 
 
+def test_the_error_of_a_fluctuation_knows_how_long_it_lasts():
+    """A charge that relaxes over a block or so, as often in melts, and whose variance is known."""
+    model = electrodes(cell(), [-1.0, -1.0, 1.0, 1.0])
+    rng = np.random.default_rng(4)
+    spread, blocks, frames, kept = 0.3, 16, 8, np.exp(-1 / 3)
+    state = layers.start(model, bins=20, blocks=16)
+    area = (SIDE * 1e-10) ** 2
+    empty = float(model.empty_capacitance()[1, 1])
+    truth = (empty + spread**2 / THERMAL) * constants.e / area
+    off = []
+    for _ in range(60):
+        walk = np.empty((blocks * frames, 4))
+        walk[0] = spread * rng.standard_normal(4)
+        for n in range(1, len(walk)):
+            step = spread * np.sqrt(1 - kept**2) * rng.standard_normal(4)
+            walk[n] = kept * walk[n - 1] + step
+        charge = walk + np.array([-1.0, -1.0, 1.0, 1.0]) * (empty + spread**2 / THERMAL)
+        both = np.stack([-charge, charge], -1)
+        product = (both[..., :, None] * both[..., None, :]).reshape(*charge.shape, 4)
+        seen = np.concatenate([np.zeros((*charge.shape, 60)), both, product, both], -1)
+        seen = seen.reshape(blocks, frames, 4, -1).mean(1)
+        state.series[:] = torch.as_tensor(seen)
+        state.frames, state.block = blocks * frames, frames
+        found = capacitance(
+            state,
+            model,
+            electrode="right",
+            temperature=TEMPERATURE,
+            method="fluctuation",
+            draws=100,
+        )
+        off.append((found["cell_capacitance_draw"].values < truth).mean(1))
+    rank = np.concatenate(off)  # of the truth among the draws: even, if they say what is known
+    assert 0.55 < ((rank > 0.16) & (rank < 0.84)).mean() < 0.82
+    assert ((rank > 0.025) & (rank < 0.975)).mean() > 0.88
+
+
 def test_blocks_double_and_memory_stays():
     model = electrodes(cell(), [1.0])
     few, many = shown(model, 5, [0.0], bins=50), shown(model, 21, [0.0], bins=50)
