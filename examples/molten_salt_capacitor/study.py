@@ -1,22 +1,32 @@
-"""Molten sodium chloride between two electrodes: layers, charge and capacitance with error bars.
+r"""Molten sodium chloride between two electrodes: layers, charge and capacitance with error bars.
 
-Fumi and Tosi's ions at 1100 K stand between two plates of metal held at -1 to 1 V. Pairs at short
-range, charges with electrodes at constant potential, and walls are three models that are added up;
-all voltages run in one batch, and profiles and charges are gathered while it runs. What comes out
-is a PROFILE of each voltage and a CAPACITANCE of one electrode, checked at the border and written
-to netCDF.
+Ions at 1100 K stand between two plates of metal held at -1 to 1 V. What acts at short range,
+charges with electrodes at constant potential, and walls are three models that are added up; all
+voltages run in one batch, and profiles and charges are gathered while it runs. What comes out is a
+PROFILE of each voltage and a CAPACITANCE of one electrode, checked at the border and written to
+netCDF.
 
-    python study.py [picoseconds]  # writes molten_salt.nc and molten_salt_capacitor.png
+    python study.py [picoseconds]         # Fumi and Tosi's ions: molten_salt.nc
+    python study.py learnt [picoseconds]  # three students of SevenNet-0: learnt.nc
+    python study.py draw                  # molten_salt_capacitor.png from both
+
+The students (`examples/molten_salt_student`) learnt what SevenNet-0 says of the melt less formal
+charges in a medium of permittivity 2, that of the ions' electrons; here the charges come back with
+the electrodes, in the same medium. Each student runs on its own, and what they differ by is the
+potential's share of the error. Fumi and Tosi's rigid ions, in a vacuum, are the oracle beside.
 
 References: https://doi.org/10.1016/0022-3697(64)90159-3 (ions),
 https://doi.org/10.1063/1.2464084 (a molten salt at an electrode).
 """
 
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch_sim
 import xarray as xr
 from ase import Atoms
 from ase.constraints import FixAtoms
@@ -25,12 +35,13 @@ from atomistic.dynamics import Schedule, sample
 from atomistic.electrostatics.electrodes import ConstantPotential, Electrode
 from atomistic.electrostatics.walls import Walls
 from atomistic.observables import layers
-from atomistic.observables.capacitance import capacitance
+from atomistic.observables.capacitance import capacitance, committee
 from atomistic.observables.interface import profile
 from atomistic.potentials.compose import Among, Sum
 from atomistic.potentials.ionic import sodium_chloride
-from atomistic.potentials.load import Potential
+from atomistic.potentials.load import Potential, load
 from atomistic.schema import CAPACITANCE, PROFILE
+from atomistic.units import ANGSTROM
 from couplers.contract import check
 
 TEMPERATURE = 1100.0
@@ -39,6 +50,9 @@ PAIRS = 116  # of ions: the density of the melt between the walls
 VOLTAGES = (-1.0, -0.5, 0.0, 0.5, 1.0)
 REACH = 2.6  # Å from a plate at which its wall has kT
 HERE = Path(__file__).parent
+STUDENTS = HERE.parent / "molten_salt_student"
+MEMBERS = (1, 2, 3)
+MELTING = 1.5  # ps of the oracle before a student
 
 
 def cell(seed: int) -> Atoms:
@@ -65,9 +79,27 @@ def cell(seed: int) -> Atoms:
 
 
 def potential(voltages: tuple[float, ...]) -> Potential:
-    """Pairs of ions, charges between electrodes, and walls."""
-    sites = SITES**2
+    """Pairs of Fumi and Tosi's ions, charges between electrodes, and walls."""
     pairs = sodium_chloride(cutoff=9.0, charged=False, dtype=torch.float32)
+    return _between(pairs, voltages, permittivity=1.0, name="Fumi-Tosi NaCl between electrodes")
+
+
+def learnt(voltages: tuple[float, ...], member: int) -> Potential:
+    """A student of SevenNet-0, charges in the medium that it was trained with, and walls."""
+    place = STUDENTS / f"member_{member}"
+    card = json.loads((place / "card.json").read_text())
+    return _between(
+        load(str(place / "nep.txt"), device="cpu"),
+        voltages,
+        permittivity=card["permittivity"],
+        name=f"student {member} of SevenNet-0 between electrodes",
+    )
+
+
+def _between(
+    short_range: Potential, voltages: tuple[float, ...], *, permittivity: float, name: str
+) -> Potential:
+    sites, dtype = SITES**2, short_range.model.dtype
     half = [0.5 * one for one in voltages]
     electrodes = ConstantPotential(
         cell(0),
@@ -75,25 +107,22 @@ def potential(voltages: tuple[float, ...]) -> Potential:
         {"Na": 1.0, "Cl": -1.0},
         potentials={"left": [-one for one in half], "right": half},
         boundary="finite field",
+        relative_permittivity=permittivity,
         cutoff=8.0,
         accuracy=1e-4,
         skin=1.0,
-        dtype=torch.float32,
+        dtype=dtype,
     )
     walls = Walls(
-        low=REACH,
-        high=GAP - REACH,
-        elements=["Na", "Cl"],
-        energy=0.095,
-        length=0.35,
-        dtype=torch.float32,
+        low=REACH, high=GAP - REACH, elements=["Na", "Cl"], energy=0.095, length=0.35, dtype=dtype
     )
     return Potential(
-        name="Fumi-Tosi NaCl between electrodes",
-        model=Sum([electrodes, Among(pairs.model, ["Na", "Cl"]), walls]),
+        name=name,
+        model=Sum([electrodes, Among(short_range.model, ["Na", "Cl"]), walls]),
         species=("C", "Na", "Cl"),
-        cutoff=9.0,
-        closest_approach=pairs.closest_approach,
+        cutoff=short_range.cutoff,
+        sha256=short_range.sha256,
+        closest_approach=short_range.closest_approach,
     )
 
 
@@ -101,27 +130,41 @@ def run(
     picoseconds: float,
     *,
     voltages: tuple[float, ...] = VOLTAGES,
+    member: int | None = None,
     checkpoint: Path | None = None,
     seed: int = 1,
 ) -> tuple[layers.Layers, Potential]:
-    """Run all voltages (V) in one batch, watched every 20 fs."""
+    """Run all voltages (V) in one batch, watched every 20 fs or so, with a student or the oracle.
+
+    A student starts from what the oracle has molten.
+    """
+    starts = [cell(seed * 1000 + n) for n in range(len(voltages))]
     model = potential(voltages)
-    seen = layers.start(model.model, bins=280, blocks=64)
     schedule = Schedule(
         timestep=2.0,
         equilibration=0.2 * picoseconds,
         production=picoseconds,
         frame_interval=500.0 * picoseconds,
     )
+    if member is not None:
+        molten = Schedule(timestep=2.0, equilibration=MELTING, production=0.02, frame_interval=10.0)
+        found = sample([starts], model, temperatures=[TEMPERATURE], schedule=molten, seed=seed)[
+            "position"
+        ].values[0, :, -1]
+        for one, position in zip(starts, found, strict=True):
+            one.positions = position / ANGSTROM
+        model = learnt(voltages, member)
+        schedule = replace(schedule, timestep=3.0, equilibration=0.3 * picoseconds)
+    seen = layers.start(model.model, bins=280, blocks=64)
     sample(
-        [[cell(seed * 1000 + n) for n in range(len(voltages))]],
+        [starts],
         model,
         temperatures=[TEMPERATURE],
         schedule=schedule,
         observers=[seen],
-        observe_interval=20.0,
+        observe_interval=20.0 if member is None else 21.0,
         checkpoint=checkpoint,
-        checkpoint_interval=1.0,
+        checkpoint_interval=0.5,
         seed=seed,
     )
     return seen, model
@@ -156,65 +199,139 @@ def results(
     return found
 
 
-def draw(found: dict[str, xr.Dataset], file: Path) -> None:
-    """Draw layers, potential, charge and capacitance."""
+def together(members: list[dict[str, xr.Dataset]]) -> dict[str, xr.Dataset]:
+    """Mean of what several potentials gave, with their share of the error kept apart."""
+    return {
+        name: check(
+            committee([one[name] for one in members]),
+            PROFILE if name.startswith("/profile") else CAPACITANCE,
+        )
+        for name in members[0]
+    }
+
+
+def keep(
+    groups: dict[str, dict[str, xr.Dataset]], file: Path, models: list[Potential], **run_as: float
+) -> None:
+    """Write results by group, with what they came from."""
+    tree = xr.DataTree.from_dict(
+        {f"{group}{name}": one for group, found in groups.items() for name, one in found.items()}
+    )
+    said = [{"name": one.name, "sha256": one.sha256, "cutoff": one.cutoff} for one in models]
+    tree.attrs["provenance"] = json.dumps(
+        {
+            "made_by": "examples/molten_salt_capacitor/study.py",
+            "potentials": said,
+            "temperature_K": TEMPERATURE,
+            "voltages_V": VOLTAGES,
+            "device": "cpu",
+            "torch": torch.__version__,
+            "torch_sim": torch_sim.__version__,
+            **run_as,
+        }
+    )
+    tree.to_netcdf(file, engine="h5netcdf")
+
+
+def draw(
+    found: dict[str, xr.Dataset], file: Path, *, beside: dict[str, xr.Dataset] | None = None
+) -> None:
+    """Draw layers, potential, charge and capacitance; the oracle's, or the students' beside it."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6.5), layout="constrained")
-    for name, one in found.items():
-        if name.startswith("/profile"):
-            z = one["z"] * 1e10
-            axes[0, 1].plot(z, one["potential"], label=name.split("/")[-1])
-    last = found[max(name for name in found if name.startswith("/profile/+"))]
-    for ion in last["species"].values:
-        axes[0, 0].plot(
-            last["z"] * 1e10, last["number_density"].sel(species=ion) * 1e-30, label=ion
+    shown = {"Fumi-Tosi": found} if beside is None else {"students": found, "Fumi-Tosi": beside}
+
+    figure, axes = plt.subplots(2, 2, figsize=(9.5, 7), layout="constrained")
+    for style, (who, found) in zip(("-", "--"), shown.items(), strict=False):
+        profiles = {name: one for name, one in found.items() if name.startswith("/profile")}
+        for number, (name, one) in enumerate(profiles.items()):
+            label = name.split("/")[-1] if style == "-" else None
+            axes[0, 1].plot(
+                one["z"] * 1e10, one["potential"], style, color=f"C{number}", lw=1, label=label
+            )
+        last = profiles[max(name for name in profiles if name.startswith("/profile/+"))]
+        for number, ion in enumerate(last["species"].values):
+            axes[0, 0].plot(
+                last["z"] * 1e10,
+                last["number_density"].sel(species=ion) * 1e-30,
+                style,
+                color=f"C{number}",
+                label=f"{ion}, {who}",
+            )
+        for number, method in enumerate(("slope", "fluctuation")):
+            one = found[f"/capacitance/{method}"]
+            axes[1, 1].errorbar(
+                one["potential"],
+                100 * one["differential_capacitance"],
+                100 * one["differential_capacitance_std"],
+                fmt="o" + style,
+                color=f"C{number}",
+                label=f"{method}, {who}",
+            )
+        slope = found["/capacitance/slope"]
+        axes[1, 0].errorbar(
+            slope["potential"],
+            100 * slope["surface_charge"],
+            100 * slope["surface_charge_std"],
+            fmt="o" + style,
+            label=who,
         )
     axes[0, 0].set(xlabel="z (Å)", ylabel="number density (Å$^{-3}$)")
     axes[0, 1].set(xlabel="z (Å)", ylabel="potential against the middle (V)")
-    for method in ("slope", "fluctuation"):
-        one = found[f"/capacitance/{method}"]
-        axes[1, 1].errorbar(
-            one["potential"],
-            100 * one["differential_capacitance"],
-            100 * one["differential_capacitance_std"],
-            fmt="o-",
-            label=method,
-        )
-    slope = found["/capacitance/slope"]
-    axes[1, 0].errorbar(
-        slope["potential"],
-        100 * slope["surface_charge"],
-        100 * slope["surface_charge_std"],
-        fmt="o",
-    )
     axes[1, 0].set(xlabel="electrode against the middle (V)", ylabel="charge (µC cm$^{-2}$)")
     axes[1, 1].set(xlabel="electrode against the middle (V)", ylabel="capacitance (µF cm$^{-2}$)")
-    for one in (axes[0, 0], axes[0, 1], axes[1, 1]):
-        one.legend(fontsize=8)
+    for one in axes.ravel():
+        one.legend(fontsize=7)
     figure.savefig(file, dpi=150)
 
 
-def finish(seen: layers.Layers, model: Potential, folder: Path) -> None:
-    """Write, print and draw."""
-    found = results(seen, model)
-    xr.DataTree.from_dict(found).to_netcdf(folder / "molten_salt.nc", engine="h5netcdf")
+def table(found: dict[str, xr.Dataset]) -> None:
+    """Print the capacitances."""
     for method in ("slope", "fluctuation"):
         one = found[f"/capacitance/{method}"]
+        ends = [end for end in ("", "_std", "_model_std") if f"surface_charge{end}" in one]
         columns = [
             f"{name}{end}"
             for name in ("cell_capacitance", "differential_capacitance", "surface_charge")
-            for end in ("", "_std")
+            for end in ends
         ]
         print(method, one[columns].to_dataframe().round(4).to_string(), sep="\n")
-    draw(found, folder / "molten_salt_capacitor.png")
+
+
+def kept(file: Path, group: str) -> dict[str, xr.Dataset]:
+    """Read the results of a group back."""
+    with xr.open_datatree(file, engine="h5netcdf") as tree:
+        return {
+            leaf.path.removeprefix(group): leaf.to_dataset().load()
+            for leaf in tree.leaves
+            if leaf.path.startswith(group + "/")
+        }
 
 
 def main() -> None:
-    """Run and finish."""
-    length = float(sys.argv[1]) if len(sys.argv) > 1 else 8.0
-    seen, model = run(length, checkpoint=HERE / "run.pt")
-    finish(seen, model, HERE)
+    """Run, write and print; or draw what was written."""
+    words = sys.argv[1:]
+    if words[:1] == ["draw"]:
+        oracle, students = kept(HERE / "molten_salt.nc", ""), kept(HERE / "learnt.nc", "/committee")
+        draw(students, HERE / "molten_salt_capacitor.png", beside=oracle)
+        return
+    torch.set_num_threads(1)
+    members = MEMBERS if words[:1] == ["learnt"] else (None,)
+    length = float(words[-1]) if words and words[-1] != "learnt" else 8.0
+    runs, models = [], []
+    for member in members:
+        saved = HERE / f"run_{member or 'oracle'}.pt"
+        seen, model = run(length, member=member, checkpoint=saved, seed=member or 1)
+        runs.append(results(seen, model))
+        models.append(model)
+    if len(runs) == 1:
+        keep({"": runs[0]}, HERE / "molten_salt.nc", models, picoseconds=length)
+        table(runs[0])
+        return
+    groups = {f"/member_{member}": one for member, one in zip(members, runs, strict=True)}
+    groups["/committee"] = together(runs)
+    keep(groups, HERE / "learnt.nc", models, picoseconds=length)
+    table(groups["/committee"])
 
 
 if __name__ == "__main__":
