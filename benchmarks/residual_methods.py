@@ -51,7 +51,7 @@ SHARED, SHARED_EPOCHS = 40_000, 10  # samples of each set for one corrector of a
 def data(name, folder):
     """The reference data of a set by name of split."""
     cell, about = read_cell(pybamm.ParameterValues(name)), load(name).about
-    designs = designed(about["highest_c_rate"], slow_profiles=about["slow_profiles"])
+    designs = designed(about["highest_c_rate"], slow_profiles=about.get("slow_profiles"))
     return generate(cell, designs, folder)
 
 

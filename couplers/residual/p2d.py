@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 POINTS = (24, 12)
 STRETCH = 1.2
 SWEEPS = 2
-NEWTON = (2, 1)
+NEWTON, MORE = (2, 1), 4
 TOLERANCE = 1e-4  # V, by which Ohm's law may be missed anywhere
 DEPLETED = 50.0  # mol m-3, below which a cell is taken out
 MARGIN = 0.02  # V beyond the cut-offs until which a cell is followed
@@ -104,8 +104,10 @@ class P2D(Batch):
                 total, held, slope, face, salt, NEWTON[min(sweep, 1)]
             )
             if duration == 0:
-                flux, face, voltage = self._electrodes(total, held, slope, face, salt, 4)
                 break
+        if duration == 0 or bool((self.imbalance > TOLERANCE).any()):
+            # a jump, of which there is no good first guess
+            flux, face, voltage = self._electrodes(total, held, slope, face, salt, MORE)
         self.memory = kept.addcmul_(end.view(shape), flux)
         self.mean = mean - (0.5 * duration * p.mean)[:, None] * flux
         self.flux, self.face, self.salt_now, self.density = flux, face, salt, density

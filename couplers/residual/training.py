@@ -42,7 +42,7 @@ FLAGGED = 0.02  # the share of calibration samples with the largest doubt
 NEVER_FLAGGED = 1.5e-3  # V, doubt below which it does not abstain
 PROFILES = 384
 MOST_DEPLETED = 0.1
-ENOUGH = 12  # profiles of a class that have a band of their own
+ENOUGH = 20  # profiles of a class that have a band of their own
 LARGE = 3.0  # mV
 
 

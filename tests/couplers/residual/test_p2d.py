@@ -43,8 +43,11 @@ def pybamm_voltage(
     *,
     points: int,
     radial: int,
+    temperature: float | None = None,
 ) -> np.ndarray:
     values = pybamm.ParameterValues(name)
+    if temperature is not None:
+        values["Ambient temperature [K]"] = values["Initial temperature [K]"] = temperature
     values.set_initial_state(0.7)
     values["Current function [A]"] = pybamm.Interpolant(time, current, pybamm.t)
     submeshes = dict(model.default_submesh_types)
@@ -62,14 +65,29 @@ def pybamm_voltage(
     return simulation.solve([0, time[-1]], t_interp=time)["Voltage [V]"].entries
 
 
-@pytest.mark.parametrize("name", SETS)
-def test_p2d_is_pybamms_dfn_on_a_mesh_without_end(cells: dict[str, Cell], name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "temperature"),
+    [*((name, None) for name in SETS), ("OKane2022", 278.15), ("Marquis2019", 318.15)],
+)
+def test_p2d_is_pybamms_dfn_on_a_mesh_without_end(
+    cells: dict[str, Cell], name: str, temperature: float | None
+) -> None:
     """PyBaMM's voltage is of first order in x and second in r: extrapolate both to zero."""
     cell = cells[name]
+    if temperature is not None:
+        cell = read_cell(pybamm.ParameterValues(name), temperature=temperature)
     time, rate = drive(40)
     current = rate * cell.capacity
     run = [
-        pybamm_voltage(pybamm.lithium_ion.DFN(), name, time, current, points=x, radial=r)
+        pybamm_voltage(
+            pybamm.lithium_ion.DFN(),
+            name,
+            time,
+            current,
+            points=x,
+            radial=r,
+            temperature=temperature,
+        )
         for x, r in ((12, 16), (24, 16), (12, 32))
     ]
     limit = 2 * run[1] - run[0] + (run[2] - run[0]) * 4 / 3
