@@ -216,8 +216,10 @@ class Coulomb(ModelInterface):
 
     def _waves_of(self, cell: torch.Tensor, reach: float | None) -> ewald.Waves | Mesh:
         """Return the waves, or the mesh, of cells; the last ones if cells are still the same."""
-        if self._waves is not None and torch.equal(self._waves[0], cell):
-            return self._waves[1]
+        # of a cell with a graph, the stress is asked for, which kept waves do not know
+        kept = None if cell.requires_grad else self._waves
+        if kept is not None and torch.equal(kept[0], cell):
+            return kept[1]
         settings = {"screening": self.screening, "accuracy": self.accuracy}
         made = (
             ewald.waves(cell, **settings, reach=reach)

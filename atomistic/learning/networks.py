@@ -289,7 +289,7 @@ class AtomNetwork(ModelInterface):
         if not path.name.endswith(ENDING):
             raise ValueError(f"The file {path} must end in {ENDING}, so that it is known again.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"layout": json.dumps(_flat(self.layout)), "state": self.state_dict()}, path)
+        torch.save({"layout": layout_as_json(self.layout), "state": self.state_dict()}, path)
         return path
 
     def with_elements(self, species: Sequence[str], *, seed: int = 0) -> AtomNetwork:
@@ -371,7 +371,7 @@ def load_network(path: str | Path, device: torch.device | str = "cpu") -> Potent
     """
     path = Path(path)
     content = torch.load(path, map_location="cpu", weights_only=True)
-    network = AtomNetwork(_layout(json.loads(content["layout"])))
+    network = AtomNetwork(layout_from_json(content["layout"]))
     network.load_state_dict(content["state"])
     return as_potential(network.to_device(torch.device(device)), str(path), sha256(path))
 
@@ -392,12 +392,15 @@ def species_of(frames: Sequence[Atoms]) -> tuple[str, ...]:
     return tuple(sorted({symbol for frame in frames for symbol in frame.get_chemical_symbols()}))
 
 
-def _flat(layout: Layout) -> dict[str, object]:
+def layout_as_json(layout: Layout) -> str:
+    """Write a layout as one line of JSON."""
     (kind,) = (name for name, each in DESCRIPTORS.items() if isinstance(layout.descriptor, each))
-    return {**asdict(layout), "descriptor": {"kind": kind, **asdict(layout.descriptor)}}
+    return json.dumps({**asdict(layout), "descriptor": {"kind": kind, **asdict(layout.descriptor)}})
 
 
-def _layout(flat: dict) -> Layout:
+def layout_from_json(text: str) -> Layout:
+    """Read what `layout_as_json` wrote."""
+    flat = json.loads(text)
     described = dict(flat.pop("descriptor"))
     descriptor = DESCRIPTORS[described.pop("kind")](**_tuples(described))
     return Layout(descriptor=descriptor, **_tuples(flat))

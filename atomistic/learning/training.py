@@ -346,7 +346,7 @@ def _solve_linear(
     if members > 1:
         prior = PRIOR * scales[1] * torch.from_numpy(rng.normal(size=(members, size))).to(prior)
     network.linear[:, chosen] = prior
-    rows = [_linear_rows(network, frame)[..., chosen] for frame in frames]
+    rows = [linear_rows(network, frame)[..., chosen] for frame in frames]
     systems = []
     for member in range(members):
         normal, right = shares.new_zeros(size, size), shares.new_zeros(size)
@@ -385,7 +385,7 @@ def _solve_linear(
     network.linear.copy_(best)
 
 
-def _linear_rows(network: AtomNetwork, frame: Prepared) -> torch.Tensor:
+def linear_rows(network: AtomNetwork, frame: Prepared) -> torch.Tensor:
     """Energy (first row) and force components by the entries of the linear model."""
     kinds, atoms = len(network.layout.species), len(frame.kind)
     levels, widths = network.levels()

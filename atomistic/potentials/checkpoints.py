@@ -23,6 +23,7 @@ ENDINGS = {
     ".pth": "SevenNet",
     ".xml": "GAP",
     ".network.pt": "atom network",
+    ".charged.pt": "charged atom network",
 }
 
 
@@ -58,6 +59,10 @@ def from_file(path: Path, device: torch.device) -> Potential:
         from atomistic.learning.networks import load_network
 
         return load_network(path, device)
+    if kind == "charged atom network":
+        from atomistic.learning.charged import load_charged
+
+        return load_charged(path)
     open_one = {"NEP": nep, "MACE": _mace, "NequIP": _nequip, "GAP": _gap}[kind]
     return open_one(str(path), path, device)
 

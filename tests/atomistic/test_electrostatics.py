@@ -237,6 +237,17 @@ def test_short_and_long_range_make_up_the_whole_and_share_nothing(split):
         assert near == pytest.approx(-share * COULOMB / distance, abs=1e-12)
 
 
+def test_stress_is_whole_after_an_energy_at_the_same_cell():
+    """Waves kept from a cell without a graph must not be taken for those of a strained one."""
+    atoms = scattered(SKEW)
+    model = Coulomb({"Na": 1.0, "Cl": -1.0}, cutoff=6.0)
+    fresh = evaluate(model, atoms)["stress"]
+    state = state_of(atoms)
+    charge = torch.tensor(np.tile([1.0, -1.0], 5))[None]
+    model.energy(state.positions[None], state.row_vector_cell, charge)
+    np.testing.assert_array_equal(evaluate(model, atoms)["stress"], fresh)
+
+
 @pytest.mark.parametrize("part", ["short", "long"])
 def test_the_force_of_either_part_is_continuous_with_its_second_derivative(part):
     """Across both ends of the switch: force, slope and curvature; not the third derivative."""
