@@ -35,7 +35,7 @@ LEAST_SALT = 0.02  # relative to rest, where logarithms are cut off
 SLOPE_SCALE, CURVATURE_SCALE = 0.2, 0.01  # V, where an inverse sinh turns
 MEMORIES = (0.05, 0.2, 0.8, 3.2, 12.8, 51.2, 204.8)  # in diffusion times of the electrolyte
 JUMP, FEW, SELDOM, ROUNDING = 0.02, 3, 20, 1e-6  # 1/s, 1, 1/h, 1: see `kind`
-KINDS = ("changing", "steady", "constant")
+KINDS = ("changing", "steady")
 SAME = 1e-5  # of the features of an electrolyte, to be the set's own
 SIDES = ("negative", "positive")
 SHAPES = (
@@ -160,7 +160,7 @@ def remember(c_rate: np.ndarray, time: np.ndarray, times: np.ndarray) -> np.ndar
 
 
 def kind(c_rate: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """Which of `KINDS` a current is: one that ever changes, that seldom jumps, that never jumps.
+    """Which of `KINDS` a current is: one that changes all the time, or that seldom jumps.
 
     Parameters
     ----------
@@ -173,12 +173,11 @@ def kind(c_rate: np.ndarray, time: np.ndarray) -> np.ndarray:
     -------
     numpy.ndarray
         Of int, with the other dims: a place in `KINDS`. Seldom is at most `FEW` jumps and
-        `SELDOM` more an hour.
+        `SELDOM` more an hour, as in tests at constant current.
     """
     jumps = np.abs(np.diff(c_rate)) > np.maximum(JUMP * np.diff(time), ROUNDING)
-    count = jumps.sum(axis=-1)
-    seldom = count <= FEW + SELDOM * (time[-1] - time[0]) / 3600
-    return seldom.astype(int) + (count == 0)
+    seldom = jumps.sum(axis=-1) <= FEW + SELDOM * (time[-1] - time[0]) / 3600
+    return seldom.astype(int)
 
 
 def as_published(static: np.ndarray) -> np.ndarray:

@@ -131,17 +131,17 @@ def test_band_holds_for_kinds_that_alternate(
 
 
 def test_each_class_of_profiles_has_a_band_of_its_own(trained: Corrector) -> None:
-    factor = np.arange(1.0, 13.0).reshape(2, len(KINDS), 2)  # ensemble: 7, 8 | 9, 10 | 11, 12
+    factor = np.arange(1.0, 9.0).reshape(2, len(KINDS), 2)  # of the ensemble 5, 6 and 7, 8
     classes = replace(trained, factor=factor)
-    static = np.tile(trained.static_mean, (3, 1))
+    static = np.tile(trained.static_mean, (2, 1))
     static[:, [STATIC.index(name) for name in STATIC if "log" in name or "shift" in name]] = 0.0
-    active = np.tile(0.1 * trained.active_scale, (3, 1))
-    said = classes.correct(static, active, kind=np.array([0, 1, 2]))
-    np.testing.assert_allclose(said.band[1:] / said.band[0], [10 / 8, 12 / 8])
-    np.testing.assert_allclose(classes.correct(static, active).band, said.band[2])
+    active = np.tile(0.1 * trained.active_scale, (2, 1))
+    said = classes.correct(static, active, kind=np.array([0, 1]))
+    assert said.band[1] / said.band[0] == pytest.approx(8 / 6)
+    np.testing.assert_allclose(classes.correct(static, active).band, said.band[1])
     static[:, STATIC.index("log_diffusivity")] = 1e-3
     other = classes.correct(static[:1], active[:1], kind=np.array([0]))
-    assert other.band[0] / said.band[0] == pytest.approx(7 / 8, rel=0.05)
+    assert other.band[0] / said.band[0] == pytest.approx(5 / 6, rel=0.05)
 
 
 def test_of_which_kind_a_current_is() -> None:
@@ -151,8 +151,7 @@ def test_of_which_kind_a_current_is() -> None:
     np.testing.assert_array_equal(kind(np.array(drives), second), 0)
     time = profiles.slow_times(7200)
     tests = np.array([profiles.steady(rng, time, 2.0)[0] for _ in range(50)])
-    assert set(kind(tests, time)) == {1, 2}
-    assert kind(np.full_like(time, 0.7), time) == 2
+    np.testing.assert_array_equal(kind(tests, time), 1)
     # the second time of a jump that a solver writes down is no jump more
     assert kind(np.array([1.0, 1.0, 0.0, 0.0]), np.array([0.0, 60.0, 60.0, 120.0])) == 1
 
