@@ -328,8 +328,11 @@ def main() -> None:
         keep({"": runs[0]}, HERE / "molten_salt.nc", models, picoseconds=length)
         table(runs[0])
         return
-    groups = {f"/member_{member}": one for member, one in zip(members, runs, strict=True)}
-    groups["/committee"] = together(runs)
+    groups = {"/committee": together(runs)}
+    for member, found in zip(members, runs, strict=True):
+        groups[f"/member_{member}"] = {
+            name: one for name, one in found.items() if name.startswith("/capacitance")
+        }
     keep(groups, HERE / "learnt.nc", models, picoseconds=length)
     table(groups["/committee"])
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 import torch_sim as ts
+import xarray as xr
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from atomistic.learning.distil import label
@@ -127,3 +130,23 @@ def test_learnt_melt_between_electrodes_has_forces_of_its_energy(example):
         given = forces[[atom, atom + len(cell)], axis]
         torch.testing.assert_close(given, numeric, rtol=1e-5, atol=1e-5)
     assert float(forces[: 2 * study.SITES**2].abs().max()) == 0.0
+
+
+def test_recorded_capacitances_agree_and_say_where_their_errors_come_from(example):
+    study = example("molten_salt_capacitor")
+    found = study.kept(study.HERE / "learnt.nc", "/committee")
+    assert sum(name.startswith("/profile") for name in found) == len(study.VOLTAGES)
+    slope, fluctuation = (found[f"/capacitance/{name}"] for name in ("slope", "fluctuation"))
+    name = "cell_capacitance"
+    apart = np.abs(slope[name] - fluctuation[name]).values
+    error = np.hypot(slope[f"{name}_std"], fluctuation[f"{name}_std"]).values
+    assert (apart < 2 * error).all()
+    assert (slope[f"{name}_std"] < 0.15 * slope[name]).all()
+    # some of the charge's error is the potential's own, and more voltage brings more charge
+    assert np.isfinite(slope["surface_charge_model_std"]).any()
+    assert (np.diff(slope["surface_charge"]) > 0).all()
+    with xr.open_datatree(study.HERE / "learnt.nc", engine="h5netcdf") as tree:
+        said = json.loads(tree.attrs["provenance"])
+    assert len({one["sha256"] for one in said["potentials"]}) == len(study.MEMBERS)
+    for member, one in zip(study.MEMBERS, said["potentials"], strict=True):
+        assert study.learnt((0.0,), member).sha256 == one["sha256"]
