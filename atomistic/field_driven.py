@@ -136,8 +136,8 @@ def field_driven(
     charges : mapping of str to float
         Charge number of each element (1), on which the field pulls; neutral altogether.
     fields : sequence of float
-        Field strengths (V m-1), positive; two or more for a test of linearity. In a melt 1e8 to
-        5e8 V/m shows in some ten picoseconds.
+        Field strengths (V m-1), positive; two or more for a test of linearity. In a melt 2e8 to
+        6e8 V/m shows in some ten picoseconds; the strongest are what the bend is known from.
     temperature : float
         Temperature (K).
     schedule : Schedule
@@ -404,7 +404,11 @@ def _response(
     said = "one field only: linearity was not tested"
     if fields > 1:
         word = "linear" if linear else "nonlinear, the slope at zero field is given"
-        said = f"{word} up to {strength.max():.2g} V/m (probability {chance:.2g})"
+        said = (
+            f"{word} up to {top:.2g} V/m (probability {chance:.2g}); there the current exceeds the "
+            f"slope at zero field by {100 * slope.curvature.mean():.0f} "
+            f"+- {100 * slope.curvature.std():.0f} %"
+        )
     rows = ("field",)
     return xr.Dataset(
         {
