@@ -112,7 +112,8 @@ def intervals(seed: int) -> dict[str, dict]:
     judge = frames_at(40.0, 6, seed + 2) + frames_at(300.0, 6, seed + 3)
     held = frames_at(40.0, 12, seed + 4) + frames_at(300.0, 12, seed + 5)
     potential = as_potential(trained(learn, judge, seed))
-    calibration = calibrate(*force_errors(held, potential))
+    _, known = force_errors(learn, potential)
+    calibration = calibrate(*force_errors(held, potential), learnt=known)
     found = {}
     for name, frames in {
         "in (40 and 300 K)": frames_at(40.0, 12, seed + 6) + frames_at(300.0, 12, seed + 7),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +37,8 @@ class Calibration:
     level : float
         Share of errors that the interval is to hold (1).
     largest : float
-        Largest spread of the data (unit of the errors); nothing is known beyond it.
+        Largest spread of the data, or of what was learnt from (unit of the errors); nothing is
+        known beyond it.
     count : int
         Number of errors.
 
@@ -106,7 +107,13 @@ class Coverage:
         )
 
 
-def calibrate(errors: np.ndarray, spread: np.ndarray, *, level: float = 0.9) -> Calibration:
+def calibrate(
+    errors: np.ndarray,
+    spread: np.ndarray,
+    *,
+    level: float = 0.9,
+    learnt: np.ndarray | None = None,
+) -> Calibration:
     r"""Fit noise and scale by maximum likelihood, then the quantile by the split conformal rule.
 
     Parameters
@@ -117,6 +124,10 @@ def calibrate(errors: np.ndarray, spread: np.ndarray, *, level: float = 0.9) -> 
         Spread of the committee at each, in the same unit.
     level : float
         Share of errors that the interval is to hold (1).
+    learnt : numpy.ndarray, optional
+        Spread of the committee at what it learnt from, in the same unit. Frames held out by chance
+        may all be quiet ones, and others like those learnt from would then pass for strangers;
+        with this they do not. Errors on learnt data are not asked for: they promise too much.
 
     Raises
     ------
@@ -146,9 +157,8 @@ def calibrate(errors: np.ndarray, spread: np.ndarray, *, level: float = 0.9) -> 
     scale = float(np.exp(found.x[1])) * unit / max(float(np.sqrt(np.mean(spread**2))), 1e-300)
     ratio = np.sort(np.abs(errors) / np.hypot(noise, scale * spread))
     rank = min(len(ratio), int(np.ceil((len(ratio) + 1) * level)))
-    return Calibration(
-        noise, scale, float(ratio[rank - 1]), level, float(spread.max()), len(errors)
-    )
+    known = spread if learnt is None else np.append(spread, learnt)
+    return Calibration(noise, scale, float(ratio[rank - 1]), level, float(known.max()), len(errors))
 
 
 def cover(errors: np.ndarray, spread: np.ndarray, calibration: Calibration) -> Coverage:
@@ -176,12 +186,15 @@ def force_errors(frames: Sequence[Atoms], potential: Potential) -> tuple[np.ndar
     potential : Potential
         With members.
     """
-    errors, spread = [], []
-    for some, (_, forces) in _asked(frames, potential):
-        labels = np.concatenate([frame.get_forces() for frame in some])
-        errors.append((forces.mean(1).cpu().numpy() - labels).ravel())
-        spread.append(np.repeat(force_spread(forces).cpu().numpy(), 3))
-    return np.concatenate(errors), np.concatenate(spread)
+    return _errors(
+        frames,
+        potential,
+        lambda _, forces, some: (
+            forces.mean(1)
+            - _labels(np.concatenate([frame.get_forces() for frame in some]), forces),
+            force_spread(forces)[:, None].expand(-1, 3),
+        ),
+    )
 
 
 def energy_errors(frames: Sequence[Atoms], potential: Potential) -> tuple[np.ndarray, np.ndarray]:
@@ -194,21 +207,35 @@ def energy_errors(frames: Sequence[Atoms], potential: Potential) -> tuple[np.nda
     potential : Potential
         With members.
     """
-    errors, spread = [], []
-    for some, (energy, _) in _asked(frames, potential):
-        labels = np.array([frame.get_potential_energy() for frame in some])
-        sizes = np.array([len(frame) for frame in some])
-        errors.append((energy.mean(1).cpu().numpy() - labels) / sizes)
-        spread.append(energy.std(1).cpu().numpy() / sizes)
-    return np.concatenate(errors), np.concatenate(spread)
+    return _errors(
+        frames,
+        potential,
+        lambda energy, _, some: (
+            (energy.mean(1) - _labels([frame.get_potential_energy() for frame in some], energy))
+            / _labels([len(frame) for frame in some], energy),
+            energy.std(1) / _labels([len(frame) for frame in some], energy),
+        ),
+    )
 
 
-def _asked(
-    frames: Sequence[Atoms], potential: Potential
-) -> Iterator[tuple[list[Atoms], tuple[torch.Tensor, torch.Tensor]]]:
-    """Ask every member about some frames at a time."""
+Asked = Callable[[torch.Tensor, torch.Tensor, list[Atoms]], tuple[torch.Tensor, torch.Tensor]]
+
+
+def _errors(
+    frames: Sequence[Atoms], potential: Potential, compare: Asked
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ask every member about some frames at a time; return errors and spreads, flat."""
     potential.check_elements(frames)
     model = potential.model
+    found: list[tuple[np.ndarray, np.ndarray]] = []
     for first in range(0, len(frames), AT_ONCE):
         some = list(frames[first : first + AT_ONCE])
-        yield some, members(model, ts.io.atoms_to_state(some, model.device, model.dtype))
+        energy, forces = members(model, ts.io.atoms_to_state(some, model.device, model.dtype))
+        off, spread = compare(energy, forces, some)
+        found.append((off.cpu().numpy().ravel(), spread.cpu().numpy().ravel()))
+    errors, spreads = zip(*found, strict=True)
+    return np.concatenate(errors), np.concatenate(spreads)
+
+
+def _labels(values: Sequence[float] | np.ndarray, like: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(np.asarray(values), dtype=like.dtype, device=like.device)

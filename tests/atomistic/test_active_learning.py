@@ -1,5 +1,7 @@
 """Labels kept once, frames chosen apart, a loop that goes on, and acceptance on one's own way."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from atomistic.learning.distil import label
 from atomistic.learning.networks import AtomNetwork, Layout, as_potential
 from atomistic.learning.store import LabelStore, fingerprint
 from atomistic.learning.training import Settings
+from atomistic.learning.walks import walk_on
 from atomistic.potentials.committee import committee, members
 from atomistic.potentials.pairs import lennard_jones
 
@@ -182,3 +185,26 @@ def test_the_ladder_of_the_example_learns_rung_by_rung(example):
     for few, many in curves.values():
         assert many < few
     assert curves["symmetry functions"][-1] < 0.08
+
+
+def test_the_target_must_hold_further_on_than_where_the_walk_began(tmp_path):
+    """Two potentials that agree in the crystal; the walk that goes on is hot, and says so."""
+    pair = committee([TEACHER, lennard_jones({"Ar": (3.41, 0.01034)}, cutoff=5.2)])
+    plan = Plan(temperatures=(600.0,), target=1.0, picoseconds=0.06, look=5, reset=1e9, further=0)
+    first = walk_on(tmp_path / "a", pair, [crystal()], replace(plan, target=1e9), seed=1)
+    plan = replace(plan, target=1.01 * float(first.spread.max()))
+    short = walk_on(tmp_path / "b", pair, [crystal()], plan, seed=1)
+    assert len(short.frames) == len(first.frames) and short.spread.max() < plan.target
+    long = walk_on(tmp_path / "b", pair, [crystal()], replace(plan, further=9), seed=1)
+    assert len(long.frames) > len(short.frames)
+    assert long.spread.max() > plan.target
+    np.testing.assert_array_equal(long.spread[: len(short.spread)], short.spread)
+    # it stops walking where it has met what it was looking for, and reads what it has walked
+    parts = len(list((tmp_path / "b").glob("walk*.extxyz")))
+    assert len(long.frames) == parts * len(short.frames) and parts < 10
+    again = walk_on(tmp_path / "b", pair, [crystal()], replace(plan, further=9), seed=1)
+    np.testing.assert_array_equal(again.spread, long.spread)
+    # each part begins where the last one ended
+    pieces = (("walk.extxyz", -1), ("walk_2.extxyz", 0))
+    ends = [read(tmp_path / "b" / name, at) for name, at in pieces]
+    assert np.abs(ends[1].positions - ends[0].positions).max() < 0.4

@@ -82,6 +82,22 @@ def test_another_domain_is_named_without_its_labels():
         calibrate(np.ones(5), np.ones(5))
 
 
+def test_frames_like_those_learnt_from_are_no_strangers():
+    """Held out by chance are quiet frames only; louder ones were learnt from all the same."""
+    rng = np.random.default_rng(3)
+    quiet = rng.uniform(0.001, 0.02, size=4000)
+    learnt = rng.uniform(0.01, 0.06, size=4000)
+    errors = quiet * rng.normal(size=4000)
+    alike = rng.uniform(0.01, 0.05, size=4000)
+    assert not cover(alike * rng.normal(size=4000), alike, calibrate(errors, quiet)).trusted
+    found = calibrate(errors, quiet, learnt=learnt)
+    again = cover(alike * rng.normal(size=4000), alike, found)
+    assert again.trusted and again.holds
+    # quantile and scale are those of the held-out errors alone
+    assert found.quantile == calibrate(errors, quiet).quantile
+    assert not cover(errors, np.full(4000, 0.3), found).trusted
+
+
 def test_errors_of_frames_are_those_of_the_mean():
     from atomistic.learning.distil import label
 
