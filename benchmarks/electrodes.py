@@ -19,6 +19,7 @@ import torch
 import torch_sim as ts
 import xarray as xr
 from ase import Atoms
+from scipy.constants import Avogadro, elementary_charge
 from torch_sim.constraints import FixAtoms
 from torch_sim.integrators.md import MDState, velocity_verlet_step
 from torch_sim.units import MetalUnits
@@ -31,6 +32,7 @@ from atomistic.potentials.compose import Among, Sum
 from atomistic.potentials.ionic import Pair, RigidIons
 
 HERE = Path(__file__)
+FRAME = HERE.parents[1] / "tests/atomistic/platinum_and_water.txt"
 STUDY = HERE.parents[1] / "examples/primitive_model_capacitor/primitive_model.nc"
 SALT = {"Na": 1.0, "Cl": -1.0}
 INPUT = """
@@ -206,6 +208,40 @@ def held(atoms: Atoms, voltages: list[float], **settings: object) -> ConstantPot
     )
 
 
+def beside_metalwalls() -> dict[str, float]:
+    """Largest difference (e) to the charges that MetalWalls found for platinum before water.
+
+    The frame and its charges are data of the tests of OpenMM; its header says more.
+    """
+    table = np.loadtxt(FRAME)
+    given, unit = table[:, :3], 1e3 / Avogadro / elementary_charge  # V, of a kJ mol-1 e-1
+    turned = given[:, [1, 2, 0]]
+    turned[:, 2] = (turned[:, 2] - 15.0) % 30.0
+    atoms = Atoms(["Pt"] * 300 + ["O", "H", "H"] * 222, turned, cell=(20, 20, 30), pbc=True)
+    sides = [np.flatnonzero(given[:300, 0] < 15), np.flatnonzero(given[:300, 0] > 15)]
+    out = {}
+    for column, name in ((3, "perfect metal in a field"), (4, "Thomas-Fermi metal")):
+        lengths = (0.0, 0.0) if column == 3 else np.sqrt([0.50625, 0.225])
+        metal = [
+            Electrode(side, width=width, thomas_fermi_length=length, atomic_density=0.1)
+            for side, width, length in zip(sides, (0.5, 1.0), lengths, strict=True)
+        ]
+        model = ConstantPotential(
+            atoms,
+            {"left": metal[0], "right": metal[1]},
+            {"O": -0.8476, "H": 0.4238},
+            potentials={"left": [100 * unit], "right": [200 * unit]},
+            boundary="periodic",
+            accuracy=1e-12,
+        )
+        if column == 3:
+            field = torch.tensor(given[:300] @ [100.0, 50.0, 25.0]) * unit / 10
+            model.wanted = model.wanted + field[model.held]
+        charge = evaluate(model, atoms)["charges"][:300]
+        out[name] = float(np.abs(charge - table[:300, column]).max())
+    return {"electrode_atoms": 300, "water_molecules": 222, **out}
+
+
 def slopes() -> float:
     """Largest relative difference of forces and central differences of the grand potential."""
     atoms = plates(15.0, density=0.01)
@@ -362,7 +398,10 @@ def primitive_model(file: Path) -> dict[str, object]:
     charge, over = tree["charge"].to_dataset(), tree["handed_over"].to_dataset()
     found = {name: one.values.round(4).tolist() for name, one in charge.items()}
     found["voltage_kT"] = charge["voltage"].values.tolist()
-    found["ratio"] = (charge["md_charge"] / charge["pb_charge"]).values[1:].round(4).tolist()
+    expected = charge["pb_charge"] + charge["from_width"] + charge["from_correlation"]
+    for name, theory in (("ratio", charge["pb_charge"]), ("ratio_beyond_mean_field", expected)):
+        found[name] = (charge["md_charge"] / theory).values[1:].round(4).tolist()
+    found["expected_cell_capacitance"] = charge["expected_cell_capacitance"].values.tolist()
     ratio = over["surface_charge"] / over["md_surface_charge"]
     found["handed_over_charge_ratio"] = ratio.values.round(4).tolist()
     for name in ("slope", "fluctuation"):
@@ -389,6 +428,7 @@ def main() -> None:
     parts = {
         "planar_gold_charge_at_1_V": capacitors,
         "forces_against_differences": slopes,
+        "metalwalls_largest_charge_difference": beside_metalwalls,
         "mesh": meshes,
         "batch": batches,
         "cost": lambda: costs(given.largest),
