@@ -6,8 +6,8 @@ brake the drift as well; the one here touches only the two directions across the
 
 A response is never quite linear: an ion that hops over a length l is pulled over by
 :math:`x = z e E l / 2 k_B T`, and drifts as :math:`\sinh(x) / x` times its mobility. Fields that
-show in a short run, of some 1e8 V/m, have x near one half, which is five per cent and more than the
-noise lets a test of linearity see. So the curvature is estimated with the slope, and what is not
+show in a short run, of some 4e8 V/m, have x near one half, which is five per cent and less than the
+noise of a test of linearity. So the curvature is estimated with the slope, and what is not
 known of it is in the error.
 """
 
