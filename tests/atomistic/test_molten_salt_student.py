@@ -150,3 +150,27 @@ def test_recorded_capacitances_agree_and_say_where_their_errors_come_from(exampl
     assert len({one["sha256"] for one in said["potentials"]}) == len(study.MEMBERS)
     for member, one in zip(study.MEMBERS, said["potentials"], strict=True):
         assert study.learnt((0.0,), member).sha256 == one["sha256"]
+
+
+def test_recorded_numbers_hold(example):
+    compare = example("molten_salt_student", "compare")
+    recorded = json.loads(compare.RECORD.read_text())
+    again = json.loads(json.dumps(compare.diffusion_and_structure()))
+    assert again == recorded["diffusion_and_structure"]
+    ratios = again["students_over_teacher"]
+    for ratio, error in (
+        *ratios["mean_squared_displacement"].values(),
+        ratios["self_diffusivity"]["Na"],
+    ):
+        assert abs(ratio - 1.0) < 2 * error
+    assert max(again["radial_distribution_mean_difference"].values()) < 0.05
+    for members in recorded["forces"].values():
+        for kinds in members.values():
+            assert all(one["relative_force"] <= 0.20 for one in kinds.values())
+    cost = recorded["cost"]
+    assert cost["sample_over_torch_sim"] < 1.03
+    assert cost["teacher_over_student_with_charges"] > 20
+    for member in range(1, compare.train.MEMBERS + 1):
+        card = json.loads((compare.HERE / f"member_{member}" / "card.json").read_text())
+        assert card["permittivity"] == compare.train.PERMITTIVITY
+        assert compare.student(member).closest("Cl", "Na") > 1.5
