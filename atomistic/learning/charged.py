@@ -218,7 +218,7 @@ def fit_charged(
     in the descriptor, so that the short range can be projected out and the best charges found
     without a descent that would have to move both at once (variable projection). Then the short
     range is fitted to what they leave of the labels, and at last all weights move together. Of the
-    weights, those of the best look are kept.
+    running means of the weights, that of the best look is kept.
 
     Opposite charges of all elements give the same energies: the charges to begin with choose the
     sign, and must not all be zero.
@@ -283,15 +283,18 @@ def fit_charged(
     groups = [{"params": [value], "scale": rates.get(name, 1.0)} for name, value in weights.items()]
     optimiser = torch.optim.Adam(groups, lr=first)
     rng = np.random.default_rng(seed)
-    lowest, best = float("inf"), {}
+    mean = {name: value.detach().clone() for name, value in weights.items()}
+    lowest, best = float("inf"), mean
     for done in range(settings.steps + 1):
         if done % settings.look == 0 or done == settings.steps:
+            now = {name: value.detach().clone() for name, value in weights.items()}
+            _put(weights, mean)
             found = float(
                 np.mean([_loss(network, [one], unit, level, settings)[1] for one in judge])
             )
+            _put(weights, now)
             if found < lowest:
-                lowest = found
-                best = {name: value.detach().clone() for name, value in weights.items()}
+                lowest, best = found, {name: value.clone() for name, value in mean.items()}
             if progress is not None:
                 progress(done, settings.steps, f"validation loss {found:.3g}")
         if done == settings.steps:
@@ -304,11 +307,20 @@ def fit_charged(
         loss, _ = _loss(network, [learn[i] for i in drawn], unit, level, settings)
         loss.backward()
         optimiser.step()
+        # of few steps, the mean of those
+        memory = min(settings.average, (1 + done) / (10 + done))
+        with torch.no_grad():
+            for name, value in weights.items():
+                mean[name].lerp_(value, 1 - memory)
+    _put(weights, best)
     network.short.linear.requires_grad_(False)
-    with torch.no_grad():
-        for name, value in best.items():
-            weights[name].copy_(value)
     return lowest
+
+
+def _put(weights: dict[str, torch.Tensor], values: dict[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, value in weights.items():
+            value.copy_(values[name])
 
 
 _FEATURES = ("single", "double")
