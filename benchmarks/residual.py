@@ -350,7 +350,7 @@ def draw(result, path):
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    names = [name for name in result if name != "versions"]
+    names = [name for name, rows in result.items() if CYCLE in rows]
     figure, panels = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
     for name, marker in zip(names, "osD^vPX*", strict=False):
         row = result[name][CYCLE]
