@@ -24,11 +24,11 @@ from ase import Atoms
 from scipy import constants, stats
 from torch_sim.integrators.md import MDState, velocity_verlet_step
 from torch_sim.integrators.nvt import nvt_vrescale_init
-from torch_sim.models.interface import ModelInterface
-from torch_sim.state import SimState
 from torch_sim.units import MetalUnits
 
 from atomistic.dynamics import THERMOSTAT_TIME, Progress, Schedule, UnstableDynamics
+from atomistic.potentials.compose import Sum
+from atomistic.potentials.field import UniformField
 from atomistic.potentials.load import Potential
 from atomistic.units import ANGSTROM, PICOSECOND
 
@@ -36,32 +36,6 @@ BLOCKS = 5  # pieces of each run whose means give the error
 SIGNIFICANT = 0.01  # chance of calling a linear response nonlinear
 TOO_HOT = 3.0  # times the target temperature, along the field
 HOPS, STRONGEST = 400, 30.0  # lengths of a hop that are tried, and most work on one in 2 kT
-
-
-class InField(ModelInterface):
-    r"""A model with :math:`q E` added to its forces, each system with its own field.
-
-    Parameters
-    ----------
-    model : torch_sim ModelInterface
-        What the ions feel of each other.
-    charge : torch.Tensor
-        Charge of each atom of the batch (e), (atom,).
-    field : torch.Tensor
-        Field of each system (V Å-1), (system, 3).
-    """
-
-    def __init__(self, model: ModelInterface, charge: torch.Tensor, field: torch.Tensor) -> None:
-        super().__init__()
-        self._device, self._dtype = model.device, model.dtype
-        self._compute_forces, self._compute_stress = True, False
-        self.model, self.charge, self.field = model, charge, field
-
-    def forward(self, state: SimState, **kwargs: object) -> dict[str, torch.Tensor]:
-        """Return energy (eV, per system, without the field's) and forces (eV Å-1, per atom)."""
-        found = self.model(state)
-        push = self.charge[:, None] * self.field[state.system_idx]
-        return {"energy": found["energy"], "forces": found["forces"] + push}
 
 
 def across_rescale(state: MDState, direction: torch.Tensor, kT: torch.Tensor, ratio: float) -> None:
@@ -202,8 +176,8 @@ def field_driven(
     pull = torch.as_tensor(
         np.repeat(signed, len(structures)) * ANGSTROM, dtype=base.dtype, device=base.device
     )
-    number = torch.tensor([charges[name] for name in symbols], dtype=base.dtype).to(base.device)
-    model = InField(base, number.repeat(len(batch)), pull[:, None] * along)
+    pulled = UniformField(pull[:, None] * along, charges, device=base.device, dtype=base.dtype)
+    model = Sum([base, pulled])
     thermal = temperature * float(MetalUnits.temperature)
     kT = torch.full((len(batch),), thermal, dtype=base.dtype, device=base.device)
     momenta = np.concatenate([atoms.get_momenta() for atoms in batch])
