@@ -21,6 +21,7 @@ BOX = 25.0  # Å, of the dimers; beyond twice any cutoff in use
 NEAREST, FARTHEST = 0.5, 10.0  # Å, ends of the dimer scans
 REACHABLE = 5.0  # eV above the dimer's well; a hotter collision is rare below 3000 K
 COVALENT = 0.7  # of the sum of covalent radii; a fused pair is closer
+LEAST_FORCE = 0.1  # eV/Å, that differences of forces are relative to
 LARGEST_BATCH = 500  # atoms, for the memory of a message-passing network
 MOST_FRAMES = 20  # of a batch; compiled potentials are set up anew for each place in it
 # weights of a central first difference of fourth order
@@ -86,7 +87,8 @@ class Examiner:
         self.atoms.calc = None
         self.atoms.positions += rng.normal(scale=RATTLE, size=self.atoms.positions.shape)
         (self.energy,), (self.forces,), (self.sigma,) = self.evaluate([self.atoms])
-        self.force_scale = float(np.sqrt(np.mean(self.forces**2)))
+        # rounding does not vanish with the forces, as near equilibrium
+        self.force_scale = max(LEAST_FORCE, float(np.sqrt(np.mean(self.forces**2))))
 
     def limit(self, name: str) -> float:
         """Return the largest violation that passes, by the precision that the model computes in."""

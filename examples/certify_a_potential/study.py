@@ -59,7 +59,7 @@ def truncated(state: SimState, results: Results) -> Results:
     def energy(r: torch.Tensor) -> torch.Tensor:
         return -100 / (r**6 + DAMPING)
 
-    return _with_pairs(state, results, energy, lambda r: 6 * r**5 * energy(r) ** 2 / 100)
+    return with_pairs(state, results, energy, lambda r: 6 * r**5 * energy(r) ** 2 / 100)
 
 
 def holed(state: SimState, results: Results) -> Results:
@@ -68,10 +68,10 @@ def holed(state: SimState, results: Results) -> Results:
     def energy(r: torch.Tensor) -> torch.Tensor:
         return -60 * torch.exp(-(((r - 1.2) / 0.25) ** 2))
 
-    return _with_pairs(state, results, energy, lambda r: -2 * (r - 1.2) / 0.25**2 * energy(r))
+    return with_pairs(state, results, energy, lambda r: -2 * (r - 1.2) / 0.25**2 * energy(r))
 
 
-def _with_pairs(
+def with_pairs(
     state: SimState,
     results: Results,
     energy: Callable[[torch.Tensor], torch.Tensor],

@@ -252,6 +252,16 @@ def test_the_example_finds_each_of_its_faults(example):
     assert all(one["measured"] <= one["limit"] for one in recorded["findings"])
 
 
+def test_rounding_of_forces_that_nearly_vanish_is_no_fault(antifluorite):
+    def faint(state, results):
+        rounding = 5e-12 * torch.tensor([1.0, -1.0, 0.5])
+        return {name: 1e-4 * value for name, value in results.items()} | {
+            "forces": 1e-4 * results["forces"] + rounding
+        }
+
+    assert judged(Spoilt(faint), antifluorite, only=["rotation", "inversion"]).sound
+
+
 def test_rippling_forces_of_single_precision_are_no_fault(antifluorite):
     """A force that ripples within 0.01 Å has a gradient all the same, if the steps are small."""
 
