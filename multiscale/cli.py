@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -119,6 +120,10 @@ def certify(
     only: Annotated[
         list[str] | None, typer.Option(help="A property to look at; may be given repeatedly.")
     ] = None,
+    charge: Annotated[
+        list[str] | None,
+        typer.Option(help="Charge of an element, by which fields act: Na=1. One for each element."),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Where to write the certificate as JSON.")
     ] = None,
@@ -137,10 +142,12 @@ def certify(
             loaded = load(potential, device=device)
             atoms = argyrodite() if structure is None else _structure(structure)
             loaded.check_elements([atoms])
+        charges = _charges(charge) if charge else None
         with bars(console) as progress:
             certificate = look(
                 loaded,
                 atoms,
+                charges=charges,
                 only=only,
                 progress=lambda done, total, text: progress("certify", done, total, text),
             )
@@ -327,6 +334,15 @@ def _print_certificate(certificate: Certificate, console: Console) -> None:
         )
     console.print(table)
     console.print(certificate.outcome, soft_wrap=True)
+
+
+def _charges(given: Sequence[str]) -> dict[str, float]:
+    try:
+        return {name: float(size) for name, size in (one.split("=") for one in given)}
+    except ValueError:
+        raise ValueError(
+            f"The charges {', '.join(given)} cannot be read; give each as Na=1."
+        ) from None
 
 
 def _structure(path: Path) -> Atoms:

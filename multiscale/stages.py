@@ -313,6 +313,7 @@ def run(
             "structure_file": source,
             "potential": table["potential"],
             "potential_sha256": {name: about["sha256"] for name, about in potentials.items()},
+            "charges": table["transport"]["charges"],
         },
         ["atomistic.systems", "atomistic.potentials", "multiscale.stages"],
         ["torch", "torch-sim-atomistic", "ase", "calorine", "neppo", "sevenn"],
@@ -332,6 +333,8 @@ def run(
             "potential": table["potential"],
             "potential_sha256": {name: about["sha256"] for name, about in potentials.items()},
             "dynamics": dynamics,
+            # by which a potential's reach is judged
+            "ions": {key: table["transport"][key] for key in ("mobile", "charges")},
         },
         ["atomistic.dynamics", "atomistic.systems", "atomistic.potentials", "multiscale.sampling"],
         ["torch", "torch-sim-atomistic", "ase", "calorine", "neppo", "sevenn"],
@@ -426,7 +429,12 @@ def _certificate(case: Case, name: str, progress: Progress) -> Certificate:
     from atomistic.potentials.load import load
 
     (structure,) = case.structures(1)
-    return look(load(name, device=case.potential.device), structure, progress=progress)
+    return look(
+        load(name, device=case.potential.device),
+        structure,
+        charges=case.transport.charges,
+        progress=progress,
+    )
 
 
 def _card(name: str) -> dict[str, Any]:

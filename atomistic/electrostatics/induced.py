@@ -132,10 +132,8 @@ class InducedDipoles(ModelInterface):
         moments, tensors = [], []
         for position, charge, volume, _ in self._systems(state, state.positions.to(self._dtype)):
             atoms = len(position)
-            stiff, field = self._stiffness(position, volume), self._field_of(
-                position, charge, volume
-            )  # fmt: skip
-            inverse = torch.linalg.inv(stiff)
+            field = self._field_of(position, charge, volume)
+            inverse = torch.linalg.inv(self._stiffness(position, volume))
             dipole = (inverse @ field.reshape(-1)).reshape(atoms, 3)
             moments.append((dipole + charge[:, None] * position).sum(0))
             tensors.append(inverse.reshape(atoms, 3, atoms, 3).sum((0, 2)))

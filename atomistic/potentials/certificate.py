@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -11,6 +11,8 @@ from ase import Atoms
 
 from atomistic.potentials.examiner import PROPERTIES, Examiner
 from atomistic.potentials.load import Potential
+
+NEUTRAL = 1e-6  # e
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def certify(
     temperature: float = 600.0,
     timestep: float = 0.5,
     steps: int = 400,
+    charges: Mapping[str, float] | None = None,
     only: Sequence[str] | None = None,
     seed: int = 0,
     progress: Callable[[int, int, str], None] | None = None,
@@ -132,7 +135,9 @@ def certify(
     through the structure and along the dimers, located by bisection; the drift of the energy in
     the microcanonical ensemble. Of every pair of elements in the structure, as a dimer: the
     deepest hole behind a barrier that a hot collision can pass. Of the compressed structure: the
-    largest fall of the energy from one degree of compression to the next.
+    largest fall of the energy from one degree of compression to the next. Where charges are given:
+    the largest change of the energy, that of the field with it, while uniform fields of 0.1, 0.3
+    and 1 V/Å drive the ions into each other.
 
     Parameters
     ----------
@@ -146,7 +151,10 @@ def certify(
     timestep : float
         Of the microcanonical run (fs).
     steps : int
-        Of the microcanonical run; the cost of one is that of one evaluation.
+        Of the microcanonical run, and of that in fields; the cost of one is that of one
+        evaluation.
+    charges : mapping of str to float, optional
+        Charge (e) of each element, by which fields act; no fields if not given.
     only : sequence of str, optional
         Names of `PROPERTIES` to look at; all of them if not given.
     seed : int
@@ -162,7 +170,8 @@ def certify(
     ------
     ValueError
         If the structure is not periodic, has fewer than two atoms or holds an element that the
-        potential does not know, or a name in `only` is unknown.
+        potential does not know, a name in `only` is unknown, or charges are not those of a neutral
+        structure.
 
     Notes
     -----
@@ -191,6 +200,14 @@ def certify(
             f"{', '.join(PROPERTIES)}."
         )
     potential.check_elements([structure])
+    lacking = sorted(set(structure.get_chemical_symbols()) - set(charges or structure.symbols))
+    total = sum((charges or {}).get(symbol, 0.0) for symbol in structure.symbols)
+    if lacking or abs(total) > NEUTRAL:
+        raise ValueError(
+            f"certify: the charges {dict(charges or {})} leave {structure.get_chemical_formula()} "
+            + (f"without one of {', '.join(lacking)}" if lacking else f"with {total:+.3g} e")
+            + "; give one of each element such that the structure is neutral, or none."
+        )
     examiner = Examiner(
         potential.model,
         structure,
@@ -198,6 +215,7 @@ def certify(
         temperature=temperature,
         timestep=timestep,
         steps=steps,
+        charges=charges,
     )
     chosen = [name for name in PROPERTIES if only is None or name in only]
     findings = []

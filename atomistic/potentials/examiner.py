@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,11 +16,15 @@ from scipy.spatial.transform import Rotation
 from torch_sim.models.interface import ModelInterface
 from torch_sim.units import MetalUnits
 
+from atomistic.potentials.compose import Sum
+from atomistic.potentials.field import UniformField
+
 RATTLE = 0.05  # Å, away from the symmetric places where forces vanish
 BOX = 25.0  # Å, of the dimers; beyond twice any cutoff in use
 NEAREST, FARTHEST = 0.5, 10.0  # Å, ends of the dimer scans
 REACHABLE = 5.0  # eV above the dimer's well; a hotter collision is rare below 3000 K
 COVALENT = 0.7  # of the sum of covalent radii; a fused pair is closer
+STRENGTHS = (0.1, 0.3, 1.0)  # V/Å, of fields; the strongest drives ions into each other
 LEAST_FORCE = 0.1  # eV/Å, that differences of forces are relative to
 LARGEST_BATCH = 500  # atoms, for the memory of a message-passing network
 MOST_FRAMES = 20  # of a batch; compiled potentials are set up anew for each place in it
@@ -42,6 +46,12 @@ PROPERTIES: dict[str, tuple[float, float, str, str]] = {
     "fusion_well": (0.05, 0.05, "eV", "atoms can fall into each other"),
     "compression": (1e-6, 1e-6, "eV per atom", "a compressed structure collapses"),
     "energy_drift": (1e-3, 1e-3, "eV per atom and ps", "the system heats or cools itself"),
+    "strong_field": (
+        5e-3,
+        5e-3,
+        "eV per atom",
+        "ions that a field drives gain energy from nothing",
+    ),
 }
 
 
@@ -62,6 +72,8 @@ class Examiner:
         Of the microcanonical run (fs).
     steps : int
         Of the microcanonical run.
+    charges : mapping of str to float, optional
+        Charge (e) of each element, by which fields act.
     """
 
     def __init__(
@@ -73,8 +85,9 @@ class Examiner:
         temperature: float,
         timestep: float,
         steps: int,
+        charges: Mapping[str, float] | None = None,
     ) -> None:
-        self.model, self.rng = model, rng
+        self.model, self.rng, self.charges = model, rng, charges
         self.temperature, self.timestep, self.run_steps = temperature, timestep, steps
         self.double = model.dtype == torch.float64
         self.precision = "float64" if self.double else "float32"
@@ -113,6 +126,7 @@ class Examiner:
                 self.fusion_well,
                 self.compression,
                 self.energy_drift,
+                self.strong_field,
             )
         }
         return looks[name]()
@@ -299,19 +313,37 @@ class Examiner:
 
     def energy_drift(self) -> float:
         """Compare the mean total energy of the last quarter of a run with that of the second."""
-        steps, timestep = self.run_steps, self.timestep
-        state = ts.io.atoms_to_state([self.atoms], self.model.device, self.model.dtype)
+        (total,) = self._microcanonical(self.model, self.run_steps, 1)
+        quarter = self.run_steps // 4
+        apart = total[-quarter:].mean() - total[quarter : 2 * quarter].mean()
+        return float(abs(apart) / (2 * quarter * self.timestep * 1e-3))
+
+    def strong_field(self) -> float:
+        """Let fields drive the ions and return the largest change of their energy, nan if none."""
+        if self.charges is None:
+            return np.nan
+        direction = self.rng.normal(size=3)
+        fields = np.outer(STRENGTHS, direction / np.linalg.norm(direction))
+        device, dtype = self.model.device, self.model.dtype
+        term = UniformField(torch.tensor(fields), self.charges, device=device, dtype=dtype)
+        both = Sum([self.model, term])
+        total = self._microcanonical(both, self.run_steps, len(fields))
+        change = np.abs(total - total[:, :1]).max()
+        return float(change) if np.isfinite(change) else np.inf
+
+    def _microcanonical(self, model: ModelInterface, steps: int, copies: int) -> np.ndarray:
+        """Return the energies (eV per atom; copy, step) of a run of copies of the structure."""
+        state = ts.io.atoms_to_state([self.atoms] * copies, model.device, model.dtype)
         state.rng = int(self.rng.integers(2**31))
-        kT = torch.tensor(self.temperature * float(MetalUnits.temperature), dtype=self.model.dtype)
-        moving = ts.nve_init(state, self.model, kT=kT.to(self.model.device))
-        total = np.empty(steps)
+        kT = torch.tensor(self.temperature * float(MetalUnits.temperature), dtype=model.dtype)
+        moving = ts.nve_init(state, model, kT=kT.to(model.device))
+        total = np.empty((copies, steps))
         for step in range(steps):
-            moving = ts.nve_step(moving, self.model, dt=timestep * 1e-3 * float(MetalUnits.time))
+            moving = ts.nve_step(moving, model, dt=self.timestep * 1e-3 * float(MetalUnits.time))
             kinetic = (moving.momenta.double() ** 2).sum(1) / (2 * moving.masses.double())
-            total[step] = float(moving.energy.double().sum() + kinetic.sum())
-        quarter = steps // 4
-        apart = (total[-quarter:].mean() - total[quarter : 2 * quarter].mean()) / len(self.atoms)
-        return abs(apart) / (2 * quarter * timestep * 1e-3)
+            energy = moving.energy.double() + kinetic.reshape(copies, -1).sum(1)
+            total[:, step] = energy.cpu().numpy() / len(self.atoms)
+        return total
 
     def _pairs(self) -> list[tuple[str, str]]:
         symbols = sorted(set(self.atoms.get_chemical_symbols()))

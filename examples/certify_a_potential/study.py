@@ -10,7 +10,7 @@ it with one such fault each, all too small or too remote to be seen in an error 
     multiscale certify sevennet-0                      # some minutes
 
 `sevennet-0.json` is what the last line writes with `--json`, recorded for nine of the properties;
-`chgnet.json` is that of CHGNet for all thirteen, each measured in a run of its own. CHGNet holds
+`chgnet.json` is that of CHGNet for all fourteen, each measured in a run of its own. CHGNet holds
 them all. SevenNet-0 fails by one: its layers are equivariant under rotations but not under
 reflections (`is_parity` is false in its checkpoint), so that mirror images differ in their forces
 by 0.4 % of the rms.

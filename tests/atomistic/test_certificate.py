@@ -127,10 +127,31 @@ def judged(model: ModelInterface, atoms: Atoms, **options):
 
 
 def test_a_sound_pair_potential_passes_everything(antifluorite):
-    certificate = judged(CalculatorModel(Morse()), antifluorite)
+    charges = {"Li": 1.0, "S": -2.0}
+    certificate = judged(CalculatorModel(Morse()), antifluorite, charges=charges)
     assert certificate.sound, certificate.outcome
     assert all(finding.applies for finding in certificate.findings)
-    assert "holds 13 of 13 properties" in certificate.outcome
+    assert "holds 14 of 14 properties" in certificate.outcome
+
+
+def test_fields_drive_ions_into_what_no_error_shows(antifluorite):
+    """Close contacts that a crystal at rest never has: a wall that gives back more than it took."""
+
+    def bouncing(state, results):
+        size = results["forces"].norm(dim=1, keepdim=True)
+        return results | {"forces": results["forces"] * torch.where(size > 4.0, 2.0, 1.0)}
+
+    options = {"charges": {"Li": 1.0, "S": -2.0}, "only": ["energy_drift", "strong_field"]}
+    assert judged(Spoilt(lambda state, results: results), antifluorite, **options).sound
+    (fault,) = judged(Spoilt(bouncing), antifluorite, **options).faults
+    assert fault.name == "strong_field"
+
+
+def test_charges_that_cannot_be_are_refused(antifluorite):
+    with pytest.raises(ValueError, match="without one of S"):
+        judged(Spoilt(lambda state, results: results), antifluorite, charges={"Li": 1.0})
+    with pytest.raises(ValueError, match=r"with -4 e"):
+        judged(Spoilt(lambda state, results: results), antifluorite, charges={"Li": 0.5, "S": -2.0})
 
 
 def test_the_shipped_student_passes_everything():
@@ -248,7 +269,7 @@ def test_the_example_finds_each_of_its_faults(example):
     failed = [one["name"] for one in recorded["findings"] if one["measured"] > one["limit"]]
     assert failed == ["inversion"]
     recorded = json.loads((folder / "chgnet.json").read_text())
-    assert len(recorded["findings"]) == len(PROPERTIES)
+    assert {one["name"] for one in recorded["findings"]} == set(PROPERTIES)
     assert all(one["measured"] <= one["limit"] for one in recorded["findings"])
 
 

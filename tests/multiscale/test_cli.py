@@ -81,13 +81,16 @@ def test_report_of_something_else(tmp_path):
 
 def test_certify_prints_and_writes_what_was_measured(tmp_path):
     kept = tmp_path / "certificate.json"
-    properties = ["--only", "rotation", "--only", "force_is_gradient"]
-    answer = call(app, ["certify", "argyrodite-pbe", *properties, "--json", str(kept)])
+    properties = ["rotation", "force_is_gradient", "strong_field"]
+    options = [each for name in properties for each in ("--only", name)]
+    for charge in ("Li=1", "P=5", "S=-2", "Cl=-1"):
+        options += ["--charge", charge]
+    answer = call(app, ["certify", "argyrodite-pbe", *options, "--json", str(kept)])
     assert answer.exit_code == 0, answer.output
-    assert "holds 2 of 2 properties" in answer.output
+    assert "holds 3 of 3 properties" in answer.output
     content = json.loads(kept.read_text())
     assert content["sound"]
-    assert [finding["name"] for finding in content["findings"]] == ["rotation", "force_is_gradient"]
+    assert [finding["name"] for finding in content["findings"]] == properties
 
 
 def test_certify_names_the_fault_and_exits_with_1(tmp_path, monkeypatch):
@@ -108,6 +111,8 @@ def test_certify_names_the_fault_and_exits_with_1(tmp_path, monkeypatch):
         (["argyrodite-pb"], "did you mean"),
         (["argyrodite-pbe", "--only", "beauty"], "does not know the properties beauty"),
         (["argyrodite-pbe", "--structure", "nowhere.cif"], "cannot be read"),
+        (["argyrodite-pbe", "--charge", "Li:1"], "give each as Na=1"),
+        (["argyrodite-pbe", "--charge", "Li=1"], "without one of Cl, P, S"),
     ],
 )
 def test_certify_answers_bad_input_with_a_sentence(arguments, words):
