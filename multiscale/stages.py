@@ -14,7 +14,7 @@ import xarray as xr
 
 from multiscale import store
 from multiscale.case import Case
-from multiscale.executors import Progress, spread
+from multiscale.executors import Progress, quiet_imports, spread
 from multiscale.sampling import simulate
 
 if TYPE_CHECKING:
@@ -425,8 +425,9 @@ def assembled(
 
 
 def _certificate(case: Case, name: str, progress: Progress) -> Certificate:
-    from atomistic.potentials.certificate import certify as look
-    from atomistic.potentials.load import load
+    with quiet_imports():
+        from atomistic.potentials.certificate import certify as look
+        from atomistic.potentials.load import load
 
     (structure,) = case.structures(1)
     return look(

@@ -283,6 +283,24 @@ def test_rounding_of_forces_that_nearly_vanish_is_no_fault(antifluorite):
     assert judged(Spoilt(faint), antifluorite, only=["rotation", "inversion"]).sound
 
 
+def test_faults_planted_in_universal_potentials_were_found(example):
+    study = example("certify_a_potential", "pretrained")
+    recorded = json.loads(study.RECORD.read_text())
+    assert set(recorded) == set(study.NAMES)
+    for name, copies in recorded.items():
+        failed = {
+            which: {each["name"] for each in one["findings"] if each["measured"] > each["limit"]}
+            for which, one in copies.items()
+        }
+        assert set(failed) == {name, *study.MEANT}
+        # SevenNet-0 is not equivariant under reflections, which its checkpoint says itself
+        own = failed.pop(name)
+        assert own <= ({"inversion"} if name == "sevennet-0" else set())
+        for which, found in failed.items():
+            assert study.MEANT[which] in found
+            assert not (found - own) & {"translation", "rotation", "permutation", "extensivity"}
+
+
 def test_rippling_forces_of_single_precision_are_no_fault(antifluorite):
     """A force that ripples within 0.01 Å has a gradient all the same, if the steps are small."""
 
