@@ -9,9 +9,9 @@ it with one such fault each, all too small or too remote to be seen in an error 
     multiscale certify argyrodite-pbe                  # the same for one potential
     multiscale certify sevennet-0                      # some minutes
 
-`sevennet-0.json` is what the last line writes with `--json`, recorded for nine of the properties;
-`chgnet.json` is that of CHGNet for all fourteen, each measured in a run of its own. CHGNet holds
-them all. SevenNet-0 fails by one: its layers are equivariant under rotations but not under
+`sevennet-0.json` is what the last line writes with `--json`, and `chgnet.json` the same of CHGNet;
+several of the fourteen properties were measured in runs of their own, the strong fields with the
+formal charges (`--charge Li=1` and so on). CHGNet holds them all. SevenNet-0 fails by one: its layers are equivariant under rotations but not under
 reflections (`is_parity` is false in its checkpoint), so that mirror images differ in their forces
 by 0.4 % of the rms. `pretrained.py` plants the three faults in copies of both, and finds them.
 """

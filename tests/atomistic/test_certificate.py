@@ -268,6 +268,7 @@ def test_the_example_finds_each_of_its_faults(example):
     recorded = json.loads((folder / "sevennet-0.json").read_text())
     failed = [one["name"] for one in recorded["findings"] if one["measured"] > one["limit"]]
     assert failed == ["inversion"]
+    assert {one["name"] for one in recorded["findings"]} == set(PROPERTIES)
     recorded = json.loads((folder / "chgnet.json").read_text())
     assert {one["name"] for one in recorded["findings"]} == set(PROPERTIES)
     assert all(one["measured"] <= one["limit"] for one in recorded["findings"])
