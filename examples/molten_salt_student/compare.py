@@ -46,7 +46,7 @@ CAPACITOR = HERE.parent / "molten_salt_capacitor"
 KEPT = {"teacher": HERE / "teacher_1100K.nc", "students": HERE / "students_1100K.nc"}
 RECORD = HERE / "compared.json"
 TEMPERATURE = 1100.0
-SCHEDULE = Schedule(timestep=5.0, equilibration=0.4, production=3.0, frame_interval=20.0)
+SCHEDULE = Schedule(timestep=5.0, equilibration=0.4, production=9.0, frame_interval=50.0)
 REPLICAS = 2  # runs of each student, of other velocities and noise
 PAIRS = [("Na", "Cl"), ("Na", "Na"), ("Cl", "Cl")]
 
