@@ -11,9 +11,10 @@ it with one such fault each, all too small or too remote to be seen in an error 
 
 `sevennet-0.json` is what the last line writes with `--json`, and `chgnet.json` the same of CHGNet;
 several of the fourteen properties were measured in runs of their own, the strong fields with the
-formal charges (`--charge Li=1` and so on). CHGNet holds them all. SevenNet-0 fails by one: its layers are equivariant under rotations but not under
-reflections (`is_parity` is false in its checkpoint), so that mirror images differ in their forces
-by 0.4 % of the rms. `pretrained.py` plants the three faults in copies of both, and finds them.
+formal charges (`--charge Li=1` and so on). CHGNet holds them all. SevenNet-0 fails by one: its
+layers are equivariant under rotations but not under reflections (`is_parity` is false in its
+checkpoint), so that mirror images differ in their forces by 0.4 % of the rms. `pretrained.py`
+plants the three faults in copies of both, and finds them.
 """
 
 from collections.abc import Callable
