@@ -34,10 +34,10 @@ import torch
 import torch_sim
 import xarray as xr
 from ase import Atoms
-from ase.constraints import FixAtoms
 
 from atomistic.dynamics import Schedule, sample
 from atomistic.electrostatics.electrodes import ConstantPotential, Electrode
+from atomistic.electrostatics.geometry import plates
 from atomistic.electrostatics.walls import Walls
 from atomistic.observables import layers
 from atomistic.observables.capacitance import capacitance, committee
@@ -63,9 +63,7 @@ MELTING = 1.5  # ps of the oracle before a student
 def cell(seed: int) -> Atoms:
     """Two plates with a shaken grid of ions between them."""
     side = SITES * SPACING
-    steps = np.arange(SITES) * SPACING
-    plane = np.array([(x, y) for x in steps for y in steps])
-    plates = [np.c_[plane, np.full(len(plane), z)] for z in (0.0, GAP)]
+    atoms, _ = plates(SITES, SPACING, GAP, room=4.0)
     rng = np.random.default_rng(seed)
     count = (6, 6, 7)
     grid = np.stack(np.meshgrid(*[np.arange(n) for n in count], indexing="ij"), -1).reshape(-1, 3)
@@ -74,13 +72,7 @@ def cell(seed: int) -> Atoms:
     room = np.array([side / count[0], side / count[1], (GAP - 2 * REACH - 1.6) / (count[2] - 1)])
     ions = grid[np.concatenate(chosen)] * room + [0.0, 0.0, REACH + 0.8]
     ions += rng.uniform(-0.15, 0.15, ions.shape)
-    return Atoms(
-        ["C"] * (2 * len(plane)) + ["Na"] * PAIRS + ["Cl"] * PAIRS,
-        positions=np.vstack([*plates, ions]),
-        cell=(side, side, GAP + 4.0),
-        pbc=True,
-        constraint=FixAtoms(range(2 * len(plane))),
-    )
+    return atoms + Atoms(["Na"] * PAIRS + ["Cl"] * PAIRS, positions=ions)
 
 
 def potential(voltages: tuple[float, ...]) -> Potential:

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch_sim as ts
 from ase import Atoms
-from ase.constraints import FixAtoms
 
 from atomistic.dynamics import Schedule, sample
+from atomistic.electrostatics import geometry
 from atomistic.electrostatics.electrodes import ConstantPotential, Electrode
 from atomistic.electrostatics.ewald import COULOMB
 from atomistic.electrostatics.walls import Walls
@@ -62,8 +62,7 @@ def grid(length: float, number: int = 4, *, height: float | None = None) -> Atom
 def plates(seed: int, *, sites: int = SITES, pairs: int = PAIRS) -> Atoms:
     """Two plates with a shaken grid of ions between them."""
     side = sites * SPACING
-    steps = np.arange(sites) * SPACING
-    plane = np.array([(x, y) for x in steps for y in steps])
+    atoms, _ = geometry.plates(sites, SPACING, GAP, room=ABOVE)
     rng = np.random.default_rng(seed)
     count = (4, 4, 7)
     place = np.stack(np.meshgrid(*[np.arange(n) for n in count], indexing="ij"), -1).reshape(-1, 3)
@@ -72,13 +71,7 @@ def plates(seed: int, *, sites: int = SITES, pairs: int = PAIRS) -> Atoms:
     room = np.array([side / count[0], side / count[1], (GAP - 2 * REACH - 1.6) / (count[2] - 1)])
     ions = place[np.concatenate(chosen)] * room + [0.0, 0.0, REACH + 0.8]
     ions += rng.uniform(-0.15, 0.15, ions.shape)
-    return Atoms(
-        ["C"] * (2 * len(plane)) + ["Na"] * pairs + ["Cl"] * pairs,
-        positions=np.vstack([*[np.c_[plane, np.full(len(plane), z)] for z in (0.0, GAP)], ions]),
-        cell=(side, side, GAP + ABOVE),
-        pbc=True,
-        constraint=FixAtoms(range(2 * len(plane))),
-    )
+    return atoms + Atoms(["Na"] * pairs + ["Cl"] * pairs, positions=ions)
 
 
 def between_electrodes(
