@@ -29,12 +29,12 @@ import numpy as np
 import torch
 
 from continuum.cell import pybamm
+from continuum.cell_mesh import STRETCH, particle_submeshes
 from couplers.residual import profiles
 from couplers.residual.after import correct
 from couplers.residual.batch import Corrected, simulate
 from couplers.residual.corrector import SHIPPED, load
 from couplers.residual.data import HELD_OUT, drawn_electrolytes, own_electrolytes
-from couplers.residual.meshes import STRETCH, ParticleSubMesh
 from couplers.residual.model import MESH_POINTS, CorrectedSPMe
 from couplers.residual.p2d import P2D, follow
 from couplers.residual.parameters import read_cell
@@ -55,8 +55,7 @@ CYCLE = "US06-like, 2C peak"
 
 def graded(model, stretch=STRETCH):
     """PyBaMM's submeshes with particles graded towards their surface, as the corrected SPMe's."""
-    own = pybamm.MeshGenerator(ParticleSubMesh, {"stretch": stretch})
-    return {**model.default_submesh_types, "negative particle": own, "positive particle": own}
+    return {**model.default_submesh_types, **particle_submeshes(stretch=stretch)}
 
 
 def rivals(name):

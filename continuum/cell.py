@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,15 +10,10 @@ from difflib import get_close_matches
 import numpy as np
 import xarray as xr
 
-# read when pybamm is first imported; every use of pybamm in this project comes through here
-os.environ["PYBAMM_DISABLE_TELEMETRY"] = "true"
-import pybamm
-
-pybamm.telemetry.disable()
+from continuum.cell_mesh import cell_submeshes, pybamm
 
 MODELS = ("DFN", "SPMe", "SPM")
 MESH_POINTS = {"x_n": 30, "x_s": 10, "x_p": 30, "r_n": 30, "r_p": 30}
-MESH_STRETCH = 2.0
 CURRENT = "Current function [A]"
 LOWEST, HIGHEST = (f"{end} electrolyte concentration [mol.m-3]" for end in ("Lowest", "Highest"))
 ROUNDING = 1e-6  # relative, of a concentration that stays where it was
@@ -49,9 +43,10 @@ def discharge(
     with the C-rate :math:`C` and the nominal capacity :math:`Q_0`, until the cut-off voltage or
     1.2 nominal capacities. The model is discretised once and solved with IDAKLU for all draws.
 
-    The mesh has 30 points in each electrode, drawn together towards the separator, where the
-    reaction crowds if the electrolyte conducts poorly: for Chen2020 with 0.16 S m-1 the voltage is
-    within 0.2 mV (RMS, 1C) of a mesh with 320 points, against 4 mV on PyBaMM's uniform one of 20.
+    The mesh has 30 points in each electrode, drawn together towards the separator, and 30 shells in
+    each particle, spaced so that parabolas are exact (`continuum.cell_mesh`). At 1C the voltage of
+    Chen2020 is 0.02 mV (RMS; at most 0.1) from a fine mesh's, on PyBaMM's default one 1.0 (3.4);
+    with a single-ion electrolyte of 0.16 S m-1 0.1 (0.2), on the default 0.3 (2.0).
 
     Parameters
     ----------
@@ -206,7 +201,8 @@ def impedance(
     with the current positive on discharge and the electrodes' area A (all layers), so that a
     resistance is positive. The double layers charge by PyBaMM's surface form, each with the number
     in its double-layer capacity. It is the DFN and no reduced model: the high-frequency resistance
-    of the SPMe, whose electrolyte does not know the electrodes' depth, is twice as large.
+    of the SPMe, whose electrolyte does not know the electrodes' depth, is twice as large. The 30
+    shells of each particle leave at most 0.6 % in Chen2020's spectrum from 1 mHz to 10 kHz.
 
     Parameters
     ----------
@@ -251,7 +247,7 @@ def impedance(
         simulation = pybamm.EISSimulation(
             equations,
             parameter_values=values,
-            submesh_types=_submeshes(equations),
+            submesh_types=cell_submeshes(equations),
             var_pts={**MESH_POINTS, **(mesh_points or {})},
         )
         simulation.build(inputs=dict(inputs or {}))
@@ -319,21 +315,11 @@ def _simulation(
             output_variables=["Voltage [V]", LOWEST, HIGHEST],
             options={"silence_sundials_errors": True},
         ),
-        submesh_types=_submeshes(equations),
+        submesh_types=cell_submeshes(equations),
         var_pts={**MESH_POINTS, **mesh_points},
     )
     simulation.build()
     return simulation
-
-
-def _submeshes(equations: pybamm.BaseModel) -> dict[str, pybamm.MeshGenerator]:
-    """PyBaMM's meshes with those of the electrodes drawn together towards the separator."""
-    submeshes = equations.default_submesh_types
-    for domain, side in (("negative electrode", "right"), ("positive electrode", "left")):
-        submeshes[domain] = pybamm.MeshGenerator(
-            pybamm.Exponential1DSubMesh, {"side": side, "stretch": MESH_STRETCH}
-        )
-    return submeshes
 
 
 def _refuse_wrong_inputs(

@@ -11,9 +11,9 @@ import casadi
 import numpy as np
 
 from continuum.cell import pybamm
+from continuum.cell_mesh import particle_submeshes
 from couplers.residual.corrector import Corrector, load
 from couplers.residual.features import LEAST_SALT, SIDES, assemble, shapes
-from couplers.residual.meshes import ParticleSubMesh
 from couplers.residual.parameters import potential_known
 
 SAME = 1e-3  # relative difference in which two cells are still one
@@ -240,9 +240,8 @@ class CorrectedSPMe(pybamm.lithium_ion.SPMe):
 
     @property
     def default_submesh_types(self) -> dict[str, Any]:
-        """PyBaMM's, with particles on `couplers.residual.meshes.ParticleSubMesh`."""
-        own = pybamm.MeshGenerator(ParticleSubMesh)
-        return {**super().default_submesh_types, "negative particle": own, "positive particle": own}
+        """PyBaMM's, with particles on `continuum.cell_mesh.ParticleSubMesh`."""
+        return {**super().default_submesh_types, **particle_submeshes()}
 
     @property
     def default_var_pts(self) -> dict[str, int]:

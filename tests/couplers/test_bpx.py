@@ -20,7 +20,7 @@ MESH = {"x_n": 12, "x_s": 6, "x_p": 12, "r_n": 15, "r_p": 15}
 
 
 def voltage(values: pybamm.ParameterValues, rate: float = 1.0) -> xr.DataArray:
-    run = discharge(values, c_rates=[rate], mesh_points=MESH, relative_tolerance=1e-7)
+    run = discharge(values, c_rates=[rate], mesh_points=MESH, relative_tolerance=1e-8)
     return run["voltage"].isel(condition=0, draw=0)
 
 

@@ -1,13 +1,19 @@
-"""A mesh for PyBaMM's particles on which slow diffusion is exact."""
+"""The meshes of PyBaMM's cells: electrodes graded, particles on which slow diffusion is exact."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 
-from continuum.cell import pybamm
+# read when pybamm is first imported; every use of pybamm in this project comes through here
+os.environ["PYBAMM_DISABLE_TELEMETRY"] = "true"
+import pybamm
 
+pybamm.telemetry.disable()
+
+ELECTRODE_STRETCH = 2.0
 STRETCH = 3.0
 
 
@@ -43,3 +49,41 @@ class ParticleSubMesh(pybamm.Exponential1DSubMesh):
         way = self.d_nodes[-1] * (outer[-1] ** 2 - mean[-1]) / (mean[-1] - mean[-2])
         from_surface = np.append(np.cumsum(self.d_nodes[::-1])[::-1], 0.0)
         self.nodes = outer[-1] - way - from_surface
+
+
+def particle_submeshes(*, stretch: float = STRETCH) -> dict[str, pybamm.MeshGenerator]:
+    """`ParticleSubMesh` for the particles of both electrodes, by PyBaMM's names of their domains.
+
+    Parameters
+    ----------
+    stretch : float
+        Logarithm (1) of the ratio of the largest to the smallest shell.
+
+    Returns
+    -------
+    dict of pybamm.MeshGenerator
+        To be laid over a model's ``default_submesh_types``.
+    """
+    own = pybamm.MeshGenerator(ParticleSubMesh, {"stretch": stretch})
+    return {"negative particle": own, "positive particle": own}
+
+
+def cell_submeshes(equations: pybamm.BaseModel) -> dict[str, pybamm.MeshGenerator]:
+    """PyBaMM's meshes, electrodes drawn together towards the separator, particles as above.
+
+    Parameters
+    ----------
+    equations : pybamm.BaseModel
+        A lithium-ion model with one material in each electrode.
+
+    Returns
+    -------
+    dict of pybamm.MeshGenerator
+        For the argument ``submesh_types`` of ``pybamm.Simulation``.
+    """
+    submeshes = {**equations.default_submesh_types, **particle_submeshes()}
+    for domain, side in (("negative electrode", "right"), ("positive electrode", "left")):
+        submeshes[domain] = pybamm.MeshGenerator(
+            pybamm.Exponential1DSubMesh, {"side": side, "stretch": ELECTRODE_STRETCH}
+        )
+    return submeshes
