@@ -30,7 +30,7 @@ from atomistic.dynamics import THERMOSTAT_TIME, Progress, Schedule, UnstableDyna
 from atomistic.potentials.compose import Sum
 from atomistic.potentials.field import UniformField
 from atomistic.potentials.load import Potential
-from atomistic.units import ANGSTROM, PICOSECOND
+from atomistic.units import ANGSTROM, NEUTRAL, PICOSECOND
 
 BLOCKS = 5  # pieces of each run whose means give the error
 SIGNIFICANT = 0.01  # chance of calling a linear response nonlinear
@@ -156,7 +156,7 @@ def field_driven(
         faults.append(f"fields are {list(fields)} V/m, but must be positive")
     if missing := sorted({name for name in symbols if name not in charges}):
         faults.append(f"no charge is given for {', '.join(missing)}")
-    elif abs(sum(charges[name] for name in symbols)) > 1e-6:
+    elif abs(sum(charges[name] for name in symbols)) > NEUTRAL * len(symbols):
         faults.append(
             f"the ions carry {sum(charges[name] for name in symbols):+g} e, but must be neutral, "
             "or the whole drifts off"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from ase import Atoms
+from ase.build import molecule
+from scipy.spatial.transform import Rotation
 
 FACE_CENTRED = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 TETRAHEDRON = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
 PHOSPHORUS_SULFUR_BOND = 2.05  # Å
 LITHIUM_CAGE_RADIUS = 0.23  # in lattice parameters: 24g sites around 4c
+TRIES = 1000
 
 
 def argyrodite(
@@ -86,3 +91,63 @@ def argyrodite(
     symbols[rng.choice(on_4c, exchanged, replace=False)] = "Cl"
     atoms.set_chemical_symbols(list(symbols))
     return atoms[np.argsort(atoms.numbers, kind="stable")]
+
+
+def cluster(
+    molecules: Sequence[str],
+    rng: np.random.Generator,
+    *,
+    distances: tuple[float, float] = (2.7, 4.0),
+    rattle: float = 0.05,
+    closest: float = 1.8,
+) -> Atoms:
+    """Put molecules around the first of them, each rattled and turned, so that none touch.
+
+    Parameters
+    ----------
+    molecules : sequence of str
+        Names that ``ase.build.molecule`` knows, such as ``"H2O"``.
+    rng : numpy.random.Generator
+        Where chance comes from.
+    distances : tuple of float
+        Nearest and farthest distance (Å) of a centre from that of the first molecule.
+    rattle : float
+        Standard deviation (Å) of what each coordinate is moved by within a molecule.
+    closest : float
+        Least distance (Å) of atoms of different molecules.
+
+    Returns
+    -------
+    ase.Atoms
+        Not periodic, in the order of `molecules`.
+
+    Raises
+    ------
+    ValueError
+        If there is no molecule, distances are not positive and rising, or a thousand draws found
+        no place for all.
+    """
+    near, far = distances
+    if not molecules or not 0 < near <= far:
+        raise ValueError(
+            f"cluster: {len(molecules)} molecule(s) at {near} to {far} Å were asked for; give at "
+            "least one, and distances that are positive and rise."
+        )
+    for _ in range(TRIES):
+        whole, tag = Atoms(), []
+        for count, name in enumerate(molecules):
+            one = molecule(name)
+            one.rattle(rattle, rng=rng)
+            one.positions -= one.positions.mean(0)
+            one.positions = one.positions @ Rotation.random(rng=rng).as_matrix().T
+            way = rng.normal(size=3)
+            one.positions += (count > 0) * way / np.linalg.norm(way) * rng.uniform(near, far)
+            whole += one
+            tag += [count] * len(one)
+        apart = np.not_equal.outer(tag, tag)
+        if whole.get_all_distances()[apart].min(initial=np.inf) > closest:
+            return whole
+    raise ValueError(
+        f"cluster: in {TRIES} draws, {len(molecules)} molecules {near} to {far} Å from the first "
+        f"were never {closest} Å apart; give them more room."
+    )

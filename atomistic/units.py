@@ -19,6 +19,8 @@ EV_PER_CUBIC_ANGSTROM = ELECTRONVOLT / ANGSTROM**3  # Pa
 EV_PER_PARTICLE = ELECTRONVOLT * constants.Avogadro  # J mol-1
 DALTON = constants.atomic_mass  # kg
 
+NEUTRAL = 1e-6  # e per atom; a system with less is neutral, as charges are given in decimals
+
 
 def mass(symbol: str) -> float:
     """Return the mass (kg) of one atom of the element `symbol`.

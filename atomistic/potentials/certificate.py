@@ -11,8 +11,7 @@ from ase import Atoms
 
 from atomistic.potentials.examiner import PROPERTIES, Examiner
 from atomistic.potentials.load import Potential
-
-NEUTRAL = 1e-6  # e
+from atomistic.units import NEUTRAL
 
 
 @dataclass(frozen=True)
@@ -202,7 +201,7 @@ def certify(
     potential.check_elements([structure])
     lacking = sorted(set(structure.get_chemical_symbols()) - set(charges or structure.symbols))
     total = sum((charges or {}).get(symbol, 0.0) for symbol in structure.symbols)
-    if lacking or abs(total) > NEUTRAL:
+    if lacking or abs(total) > NEUTRAL * len(structure):
         raise ValueError(
             f"certify: the charges {dict(charges or {})} leave {structure.get_chemical_formula()} "
             + (f"without one of {', '.join(lacking)}" if lacking else f"with {total:+.3g} e")

@@ -35,12 +35,12 @@ from torch_sim.state import SimState
 
 from atomistic.potentials.compose import together
 from atomistic.potentials.potential import Potential
+from atomistic.units import NEUTRAL
 
 # from a state to dipole moments (e Å; system, xyz) and polarisabilities (e Å2 V-1; system, xyz,
 # xyz) or None, by differentiable operations on its positions
 Response = Callable[[SimState], tuple[torch.Tensor, torch.Tensor | None]]
 
-NEUTRAL = 1e-6  # e per atom
 STEEPEST = 2.0  # times the response at rest; a field may free what inner fields had saturated
 
 

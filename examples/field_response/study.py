@@ -25,9 +25,8 @@ import numpy as np
 import torch
 import torch_sim as ts
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import bulk
 from ase.collections import g2
-from scipy.spatial.transform import Rotation
 
 from atomistic.electrostatics.induced import InducedDipoles
 from atomistic.learning.charged import ChargedNetwork, as_potential, fit_charged
@@ -44,6 +43,7 @@ from atomistic.learning.response import (
 from atomistic.learning.training import Settings, fit
 from atomistic.potentials.field import UniformField, field_ramp
 from atomistic.potentials.ionic import sodium_chloride
+from atomistic.systems import cluster
 
 CHARGES = {"H": 0.3, "O": -0.6, "N": -0.9}
 VOLUMES = {"H": 0.1, "O": 0.4, "N": 0.5}  # Å3
@@ -55,25 +55,6 @@ SEEN = (
     ("H2O", "H2O", "H2O"), ("H2O", "NH3", "NH3"), ("NH3", "NH3", "NH3"),
 )  # fmt: skip
 UNSEEN = ("H2O", "NH3", "H2O")
-
-
-def cluster(names: tuple[str, ...], rng: np.random.Generator) -> Atoms:
-    """Molecules, rattled and turned, that do not touch."""
-    while True:
-        whole, tag = Atoms(), []
-        for count, name in enumerate(names):
-            one = molecule(name)
-            one.rattle(0.05, rng=rng)
-            one.positions -= one.positions.mean(0)
-            one.positions = one.positions @ Rotation.random(rng=rng).as_matrix().T
-            way = rng.normal(size=3)
-            one.positions += (count > 0) * way / np.linalg.norm(way) * rng.uniform(2.7, 4.0)
-            whole += one
-            tag += [count] * len(one)
-        apart = np.not_equal.outer(tag, tag)
-        if whole.get_all_distances()[apart].min(initial=9.0) > 1.8:
-            whole.pbc = False
-            return whole
 
 
 def batch(frames: list[Atoms]) -> ts.SimState:

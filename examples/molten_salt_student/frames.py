@@ -42,6 +42,7 @@ BULK = [
 SURFACES = [(1000, 1.0, 25.0), (1100, 0.96, 28.0), (1200, 1.03, 26.0), (1400, 1.0, 30.0)]
 # between electrodes
 SITES, SPACING, GAP, PAIRS, REACH, ABOVE = 5, 2.5, 24.0, 45, 2.6, 4.0
+PLACE = 3.2  # Å from ion to ion along the plates at the start
 VOLTAGES = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 
 
@@ -60,11 +61,12 @@ def grid(length: float, number: int = 4, *, height: float | None = None) -> Atom
 
 
 def plates(seed: int, *, sites: int = SITES, pairs: int = PAIRS) -> Atoms:
-    """Two plates with a shaken grid of ions between them."""
+    """Two plates of ``sites``^2 atoms each, with a shaken grid of ions between them."""
     side = sites * SPACING
     atoms, _ = geometry.plates(sites, SPACING, GAP, room=ABOVE)
     rng = np.random.default_rng(seed)
-    count = (4, 4, 7)
+    across = round(side / PLACE)
+    count = (across, across, 7)
     place = np.stack(np.meshgrid(*[np.arange(n) for n in count], indexing="ij"), -1).reshape(-1, 3)
     even = place.sum(1) % 2 == 0
     chosen = [rng.permutation(np.flatnonzero(one))[:pairs] for one in (even, ~even)]
@@ -105,6 +107,7 @@ def between_electrodes(
         model=Sum([electrodes, Among(short_range.model, list(CHARGES)), walls]),
         species=("C", *CHARGES),
         cutoff=short_range.cutoff,
+        sha256=short_range.sha256,
         closest_approach=short_range.closest_approach,
     )
 

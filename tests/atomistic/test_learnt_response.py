@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torch_sim as ts
-from ase import Atoms
 from ase.build import bulk, molecule
 from scipy.spatial.transform import Rotation
 
@@ -23,6 +22,7 @@ from atomistic.learning.response import (
 )
 from atomistic.potentials.field import UniformField, in_field
 from atomistic.potentials.ionic import sodium_chloride
+from atomistic.systems import cluster
 
 ORACLE = InducedDipoles({"H": 0.3, "O": -0.6, "N": -0.9}, {"H": 0.1, "O": 0.4, "N": 0.5})
 SHAPE = SymmetryFunctions(cutoff=5.0, radial=8, shells=1, powers=(1, 2), nearest=0.7)
@@ -31,25 +31,6 @@ LAYOUT = ResponseLayout(("H", "N", "O"), descriptor=SHAPE, channels=2, neurons=1
 
 def state_of(frames):
     return ts.io.atoms_to_state(list(frames), "cpu", torch.float64)
-
-
-def cluster(names, rng, far=4.0):
-    """Molecules of some names, rattled and turned, that do not touch."""
-    while True:
-        whole, tag = Atoms(), []
-        for count, name in enumerate(names):
-            one = molecule(name)
-            one.rattle(0.05, rng=rng)
-            one.positions -= one.positions.mean(0)
-            one.positions = one.positions @ Rotation.random(rng=rng).as_matrix().T
-            way = rng.normal(size=3)
-            one.positions += (count > 0) * way / np.linalg.norm(way) * rng.uniform(2.7, far)
-            whole += one
-            tag += [count] * len(one)
-        apart = np.not_equal.outer(tag, tag)
-        if whole.get_all_distances()[apart].min(initial=9.0) > 1.8:
-            whole.pbc = False
-            return whole
 
 
 def labels(frames):
@@ -134,7 +115,8 @@ def test_polarisability_is_positive_however_wild_the_weights():
     with torch.no_grad():
         for weight in network.parameters():
             weight += torch.from_numpy(rng.normal(scale=3.0, size=tuple(weight.shape)))
-        _, tensor = network(state_of([cluster(("H2O", "NH3", "NH3"), rng, 2.9) for _ in range(8)]))
+        crowded = [cluster(("H2O", "NH3", "NH3"), rng, distances=(2.7, 2.9)) for _ in range(8)]
+        _, tensor = network(state_of(crowded))
     assert float(torch.linalg.eigvalsh(tensor).min()) > 0
 
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from ase.build import molecule
 
-from atomistic.systems import argyrodite
+from atomistic.systems import argyrodite, cluster
 
 
 def test_composition_is_charge_neutral_whatever_the_disorder():
@@ -38,3 +39,34 @@ def test_arrangements_share_one_order_of_elements():
 def test_impossible_argument_is_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         argyrodite(**wrong)
+
+
+def test_molecules_of_a_cluster_are_whole_and_apart():
+    rng = np.random.default_rng(5)
+    tag = np.repeat([0, 1, 2], [3, 4, 3])
+    names, reached = ["H2O", "NH3", "H2O"], []
+    for _ in range(30):
+        found = cluster(names, rng, distances=(3.0, 4.0), closest=2.0, rattle=0.0)
+        assert str(found.symbols) == "OH2NH3OH2"
+        assert not found.pbc.any()
+        distance = found.get_all_distances()
+        assert distance[np.not_equal.outer(tag, tag)].min() > 2.0
+        parts = [found[tag == one] for one in range(3)]
+        for name, part in zip(names, parts, strict=True):
+            whole = molecule(name).get_all_distances()
+            np.testing.assert_allclose(part.get_all_distances(), whole, atol=1e-12)
+        centre, *others = (part.positions.mean(0) for part in parts)
+        reached += [np.linalg.norm(other - centre) for other in others]
+    assert 3.0 <= min(reached) < 3.3
+    assert 3.7 < max(reached) <= 4.0
+    one, again = (cluster(["NH3"], np.random.default_rng(1)) for _ in range(2))
+    assert np.array_equal(one.positions, again.positions)
+
+
+def test_a_cluster_without_room_says_so():
+    with pytest.raises(ValueError, match="were never 9.0 Å apart"):
+        cluster(["H2O", "H2O"], np.random.default_rng(0), closest=9.0)
+    with pytest.raises(ValueError, match="0 molecule"):
+        cluster([], np.random.default_rng(0))
+    with pytest.raises(ValueError, match="4.0 to 3.0 Å"):
+        cluster(["H2O"], np.random.default_rng(0), distances=(4.0, 3.0))
