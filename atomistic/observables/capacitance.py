@@ -30,9 +30,9 @@ from scipy import constants, stats
 from torch_sim.models.interface import ModelInterface
 
 from atomistic.electrostatics.electrodes import ConstantPotential
+from atomistic.observables.fluctuations import Fluctuation, fluctuation
 from atomistic.observables.interface import SURFACE, Line, Seen, by_voltage, voltage_of
 from atomistic.observables.layers import Layers, electrodes_of
-from atomistic.observables.scatter import standard_error
 from atomistic.observables.smooth import UNLIKELY, Curves, allowed
 
 HIGHEST = 6  # degree of a polynomial
@@ -41,12 +41,12 @@ PATIENCE = 4  # draws looked at for each that is wanted
 
 @dataclass(frozen=True)
 class _Points:
-    """Block means at each voltage: lists of arrays over blocks, in order of voltage."""
+    """Block means at each voltage, in order of voltage: (block,)."""
 
     voltage: np.ndarray  # V
     charge: list[np.ndarray]  # e
-    square: list[np.ndarray]  # e2
     potential: list[np.ndarray]  # V, against the bulk
+    spread: list[tuple[Fluctuation, Fluctuation]]  # of charge and potential
     empty: float  # e V-1
     area: float  # Å2
 
@@ -84,8 +84,8 @@ def capacitance(
         Distances from the electrode (m) between which the potential is zero on average; the
         middle fifth between the electrodes if not given.
     draws : int
-        Draws of the posterior, by the Bayesian bootstrap of blocks; those with a charge that falls
-        with the potential, which no stable cell has, are left out.
+        Draws of the posterior, of how slowly charge and potential relax and of what they are; those
+        with a charge that falls with the potential, which no stable cell has, are left out.
     seed : int
         Seed of the draws.
 
@@ -94,6 +94,7 @@ def capacitance(
     xarray.Dataset
         A CAPACITANCE with draws. Beside it, at each potential, ``cell_voltage`` (V),
         ``cell_capacitance`` (F m-2) by the same method, with ``_std``, and ``potential_std`` (V).
+        ``_std`` is half of what holds 68 % of the draws, which of fluctuations are skewed.
 
     Raises
     ------
@@ -121,9 +122,9 @@ def capacitance(
         allowed(
             points.voltage,
             np.array([one.mean() for one in values]),
-            np.array([standard_error(one) for one in values]),
+            np.array([one[which].error for one in points.spread]),
         )
-        for values in (points.charge, points.potential)
+        for which, values in enumerate((points.charge, points.potential))
     )
     curves = (charge, inner)
     found = [_estimate(points, thermal, method, curves, None)]
@@ -151,10 +152,10 @@ def capacitance(
         "surface_charge": (rows["charge"] * unit, "C m-2"),
         "cell_capacitance": (rows["cell"] * unit, "F m-2"),
     }
-    errors = [standard_error(one) * unit / points.area for one in points.charge]
+    errors = [one[0].error * unit / points.area for one in points.spread]
     variables: dict[str, tuple[object, ...]] = {}
     for name, (values, label) in columns.items():
-        spread = np.asarray(errors) if name == "surface_charge" else values[1:].std(0, ddof=1)
+        spread = np.asarray(errors) if name == "surface_charge" else _half(values[1:])
         spread = np.where(spread > 0, spread, np.nan)
         variables[name] = ("potential", values[0][order], {"units": label})
         variables[f"{name}_std"] = ("potential", spread[order], {"units": label})
@@ -163,12 +164,12 @@ def capacitance(
             values[1:, order].T,
             {"units": label},
         )
-    scatter = rows["potential"][1:].std(0, ddof=1)[order]
+    scatter = np.array([one[1].error for one in points.spread])[order]
     zero = rows["zero"].ravel()
     known = zero[1:][np.isfinite(zero[1:])]
     if np.isfinite(zero[0]) and len(known) > draws // 2:
         variables["potential_of_zero_charge"] = ((), zero[0], {"units": "V"})
-        spread = known.std(ddof=1)
+        spread = _half(known)
         variables["potential_of_zero_charge_std"] = (
             (),
             spread if spread > 0 else np.nan,
@@ -214,18 +215,33 @@ def _points(
                 continue
             rows.setdefault(at, []).append((line, seen))
     voltage = np.array(sorted(rows))
-    charge, square, potential = [], [], []
+    charge, potential, spread = [], [], []
     for at in voltage.tolist():
+        runs = sum(s.runs for _, s in rows[at])
         charge.append(np.concatenate([s.electrode[:, one.index] for one, s in rows[at]]))
-        square.append(np.concatenate([s.product[:, one.index, one.index] for one, s in rows[at]]))
+        square = np.concatenate([s.product[:, one.index, one.index] for one, s in rows[at]])
         parts = []
         for line, seen in rows[at]:
             rest = line.potential(seen)[:, line.bulk(bulk)].mean(1)
             parts.append(seen.voltage[line.index] - rest)
         potential.append(np.concatenate(parts))
+        # squares of the potential are not kept: its blocks are taken as frames
+        own, inner = (one.reshape(runs, -1) for one in (charge[-1], potential[-1]))
+        spread.append(
+            (
+                fluctuation(own, square.reshape(runs, -1), frames=rows[at][0][1].frames),
+                fluctuation(inner, inner**2, frames=1),
+            )
+        )
     line = Line(state, cell, electrode)
     empty = float(cell.empty_capacitance()[line.index, line.index])
-    return _Points(voltage, charge, square, potential, empty, line.area)
+    return _Points(voltage, charge, potential, spread, empty, line.area)
+
+
+def _half(draws: np.ndarray) -> np.ndarray:
+    """Half of what holds 68 % of draws: of a skewed law, unlike its variance, always finite."""
+    low, high = np.quantile(draws, [0.1587, 0.8413], axis=0)
+    return np.asarray(0.5 * (high - low))
 
 
 def _estimate(
@@ -235,71 +251,58 @@ def _estimate(
     curves: tuple[Curves, Curves],
     rng: np.random.Generator | None,
 ) -> dict[str, np.ndarray]:
-    """Charge (e Å-2), capacitances (e V-1 Å-2) and potentials (V) of weighted blocks.
+    """Charge (e Å-2), capacitances (e V-1 Å-2) and potentials (V), or a draw of them.
 
-    `curves` are those that charge and potential lie on, over the cell's voltage.
+    `curves` are those that charge and potential lie on, over the cell's voltage. Weights of blocks
+    say how charge and potential are off together, their relaxation by how much.
     """
-    weights = [
-        np.full(len(one), 1 / len(one)) if rng is None else rng.dirichlet(np.ones(len(one)))
-        for one in points.charge
-    ]
-
-    def mean(values: list[np.ndarray]) -> np.ndarray:
-        return np.array([weight @ one for weight, one in zip(weights, values, strict=True)])
-
-    charge, potential = mean(points.charge), mean(points.potential)
-    error = np.array([standard_error(one) for one in points.charge])
-    apart = np.array([standard_error(one) for one in points.potential])
+    charge = np.array([one[0].mean for one in points.spread])
+    potential = np.array([one[1].mean for one in points.spread])
+    variance = np.array([one[0].variance for one in points.spread])
+    if rng is not None:
+        for n, spread in enumerate(points.spread):
+            variance[n], *off = _drawn(spread, points.charge[n], points.potential[n], rng)
+            charge[n] += off[0]
+            potential[n] += off[1]
+    errors = [np.array([one[which].error for one in points.spread]) for which in (0, 1)]
 
     def slopes(curve: Curves, values: np.ndarray) -> np.ndarray:
         return curve.slopes(values) if rng is None else curve.draw(values, rng)
 
-    against = slopes(curves[1], potential)
     if method == "fluctuation":
-        cell = (points.empty + _variances(points, rng) / thermal) / points.area
-        own = cell / against
+        cell = (points.empty + variance / thermal) / points.area
     else:
         cell = slopes(curves[0], charge) / points.area
-        own = cell / against
     return {
         "charge": charge / points.area,
         "potential": potential,
         "cell": cell,
-        "capacitance": own,
-        "zero": np.array([_zero(points.voltage, charge, error, potential, apart)]),
+        "capacitance": cell / slopes(curves[1], potential),
+        "zero": np.array([_zero(points.voltage, charge, errors[0], potential, errors[1])]),
     }
 
 
-def _variances(points: _Points, rng: np.random.Generator | None) -> np.ndarray:
-    r"""Variance of the charge (e2) at each voltage, or a draw of what it may be.
-
-    The posterior of a variance :math:`s^2` is scaled inverse chi-square of :math:`\nu` degrees of
-    freedom, skewed to what is larger; :math:`2/\nu` is the relative error of :math:`s^2`, squared:
-    from the scatter of blocks about the mean, but no less than that of a charge that relaxes
-    exponentially, which the error of its mean tells, also where blocks are too short to.
-    """
-    found = []
-    for charge, square in zip(points.charge, points.square, strict=True):
-        mean = charge.mean()
-        # blocks scatter about a mean that is itself of them: an unbiased variance
-        error = float(standard_error(charge))
-        about = square - 2 * mean * charge + mean**2
-        variance = float(about.mean()) + error**2
-        if rng is not None and variance > 0:
-            scatter = float(standard_error(about))
-            freedom = 2 / max((error**2 / variance), (scatter / variance) ** 2, 1e-12)
-            variance *= freedom / rng.chisquare(freedom)
-        found.append(variance)
-    return np.array(found)
+def _drawn(
+    spread: tuple[Fluctuation, Fluctuation],
+    charge: np.ndarray,
+    potential: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[float, float, float]:
+    """Variance (e2) of a charge, and what the means of charge (e) and potential (V) are off by."""
+    weight = rng.dirichlet(np.ones(len(charge))) - 1 / len(charge)
+    drawn = [one.draw(rng) for one in spread]
+    off = []
+    for (_, square), blocks in zip(drawn, (charge, potential), strict=True):
+        independent = blocks.std() / np.sqrt(len(blocks) + 1)  # of such a weighted mean
+        off.append(weight @ blocks * np.sqrt(square) / independent if square > 0 else 0.0)
+    return drawn[0][0], off[0], off[1]
 
 
 def _fit(x: np.ndarray, y: np.ndarray, error: np.ndarray) -> np.polynomial.Polynomial:
     """Return the polynomial of lowest degree that misses no more than errors allow."""
-    usable = np.where(error > 0, error, np.nan)
-    usable = np.where(np.isfinite(usable), usable, np.nanmedian(usable))
-    if not np.isfinite(usable).all():
-        usable = np.full(len(x), max(1e-12, 1e-6 * np.abs(y).max()))
-    weight = 1 / usable
+    known = np.isfinite(error) & (error > 0)
+    typical = np.median(error[known]) if known.any() else max(1e-12, 1e-6 * np.abs(y).max())
+    weight = 1 / np.where(known, error, typical)
     most = min(len(x) - 1, HIGHEST)
     for degree in range(1, most + 1):
         found = np.polynomial.Polynomial.fit(x, y, degree, w=weight)

@@ -29,6 +29,7 @@ from scipy.special import erf
 from torch_sim.models.interface import ModelInterface
 
 from atomistic.electrostatics.electrodes import ConstantPotential
+from atomistic.observables.fluctuations import fluctuation
 from atomistic.observables.layers import BEYOND, Layers, electrodes_of, sheets
 from atomistic.observables.scatter import standard_error
 from atomistic.units import ANGSTROM, ELECTRONVOLT
@@ -41,12 +42,16 @@ SURFACE = ELECTRONVOLT / ANGSTROM**2  # C m-2
 
 @dataclass(frozen=True)
 class Seen:
-    """Blocks of all replicas of one voltage, in the units of the dynamics.
+    """Blocks of all replicas of one voltage, one after the other, in the units of the dynamics.
 
     Parameters
     ----------
     voltage : numpy.ndarray
         Potential (V) of each electrode.
+    runs : int
+        Replicas; each has equally many blocks.
+    frames : int
+        Frames in a block.
     density : numpy.ndarray
         Ions in each bin, (block, species, bin).
     charge : numpy.ndarray
@@ -60,6 +65,8 @@ class Seen:
     """
 
     voltage: np.ndarray
+    runs: int
+    frames: int
     density: np.ndarray
     charge: np.ndarray
     electrode: np.ndarray
@@ -92,11 +99,13 @@ def by_voltage(state: Layers, cell: ConstantPotential) -> list[Seen]:
     found = []
     for voltage in np.unique(potentials.round(9), axis=0):
         replicas = np.flatnonzero((np.abs(potentials - voltage) < 1e-6).all(1))
-        flat = series[:, replicas].reshape(-1, series.shape[2])
+        flat = series[:, replicas].swapaxes(0, 1).reshape(-1, series.shape[2])
         density, charge, electrode, product, sheet = np.split(flat, cuts, axis=1)
         found.append(
             Seen(
                 voltage,
+                len(replicas),
+                state.block * each,
                 density.reshape(-1, species, bins),
                 charge,
                 electrode,
@@ -229,7 +238,9 @@ def profile(
     Returns
     -------
     xarray.Dataset
-        A PROFILE with errors from blocks; `charge_density` is the electrolyte's. Beside it
+        A PROFILE with errors from blocks, which at each z are taken as independent; those of the
+        surface charge and of the electrode's potential know how slowly they relax
+        (`atomistic.observables.fluctuations`). `charge_density` is the electrolyte's. Beside it
         ``electrode_charge_density`` (C m-3), ``field`` (V m-1), ``electrode_potential`` (V),
         against the bulk, with ``_std``, and ``voltage_drop`` (V), the voltage between the backs
         of the two electrodes that the profile integrates to, beside ``voltage`` (V), that which
@@ -275,7 +286,7 @@ def profile(
     }
     variables: dict[str, tuple[object, ...]] = {}
     for name, (dims, blocks, unit, label) in columns.items():
-        error = np.asarray(standard_error(blocks), float)
+        error = np.asarray(standard_error(blocks) if dims else lasting(blocks, seen.runs), float)
         variables[name] = (dims, blocks.mean(0) * unit, {"units": label})
         variables[f"{name}_std"] = (
             dims,
@@ -299,6 +310,12 @@ def profile(
             "electrode": electrode,
         },
     )
+
+
+def lasting(blocks: np.ndarray, runs: int) -> float:
+    """Return the standard error of the mean of blocks, run after run, that may last."""
+    means = blocks.reshape(runs, -1)
+    return fluctuation(means, means**2, frames=1).error
 
 
 def voltage_of(seen: Seen, index: int) -> float:
