@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -308,7 +308,7 @@ def build(table: Mapping[str, Any], *, folder: Path = Path()) -> Case:
         found = error.errors()
         # a list that is short because of a fault inside it has only that fault
         inside = {fault["loc"][:-1] for fault in found}
-        faults = [_sentence(fault, table) for fault in found if fault["loc"] not in inside]
+        faults = [_sentence(fault) for fault in found if fault["loc"] not in inside]
         # what is sound by itself is looked at further, so that one reading shows everything
         for name, field in Case.model_fields.items():
             kind = field.annotation
@@ -359,33 +359,50 @@ def _hint(name: str, known: Any) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; use one of {', '.join(known)}."
 
 
-def _sentence(fault: Any, table: Mapping[str, Any]) -> str:
-    """Turn one of pydantic's faults into a sentence of ours."""
+def _sentence(fault: Any) -> str:
+    """Turn one of pydantic's faults of a whole case into a sentence of ours."""
     place, kind = fault["loc"], fault["type"]
-    model: Any = Case.model_fields[place[0]].annotation if place[0] in Case.model_fields else None
-    title = f"[{place[0]}]"
+    if kind == "extra_forbidden" and len(place) == 1:
+        known = [name for name in Case.model_fields if name != "folder"]
+        return f"There is no section [{place[0]}]{_hint(place[0], known)}"
+    if kind == "missing" and len(place) == 1:
+        return f"The section [{place[0]}] is missing."
     if place[0] == "published":
-        model, title = Published, f"[[published]] {place[1] + 1}" if len(place) > 1 else title
-        place = ("published", *place[2:])
+        title = f"[[published]] {place[1] + 1}" if len(place) > 1 else "[published]"
+        return sentence(fault, Published, title, place[2:])
+    model: Any = Case.model_fields[place[0]].annotation
+    return sentence(fault, model, f"[{place[0]}]", place[1:])
+
+
+def sentence(fault: Any, model: type[Section], title: str, place: Sequence[str | int]) -> str:
+    """Turn one of pydantic's faults of a section into a sentence of ours.
+
+    Parameters
+    ----------
+    fault : mapping
+        One of ``ValidationError.errors()``.
+    model : type
+        The section.
+    title : str
+        What it is called, such as ``[cell]``.
+    place : sequence
+        Key within the section, and indices within its value.
+    """
+    kind = fault["type"]
     if kind == "extra_forbidden":
-        if len(place) == 1:
-            known = [name for name in Case.model_fields if name != "folder"]
-            return f"There is no section [{place[0]}]{_hint(place[0], known)}"
-        return f"{title} has no key {place[1]!r}{_hint(place[1], model.model_fields)}"
+        return f"{title} has no key {place[0]!r}{_hint(str(place[0]), model.model_fields)}"
     if kind == "missing":
-        if len(place) == 1:
-            return f"The section [{place[0]}] is missing."
-        about = model.model_fields[place[1]].description
-        return f"{title} lacks {place[1]!r}{f' ({about})' if about else ''}."
+        about = model.model_fields[str(place[0])].description
+        return f"{title} lacks {place[0]!r}{f' ({about})' if about else ''}."
     if kind in ("too_short", "string_too_short"):
         least = fault["ctx"]["min_length"]
         what = "text" if kind == "string_too_short" else f"at least {least} sound values"
-        return f"{title} {place[1]} is {fault['input']!r}, but must hold {what}."
+        return f"{title} {place[0]} is {fault['input']!r}, but must hold {what}."
     text = fault["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
     if kind == "value_error":
         return f"{title}: {text}{'' if text.endswith('?') else '.'}"
     given = fault["input"]
-    name = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in place[1:])
+    name = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in place)
     return f"{title} {name.lstrip('.')} is {given!r}, but {text.replace('should', 'must')}."
 
 
@@ -418,6 +435,8 @@ def _faults_outside(case: Case, present: set[str]) -> Iterator[str]:
 
 
 def _faults_of_species(case: Case, structures: list[Atoms]) -> Iterator[str]:
+    from atomistic.units import NEUTRAL
+
     if not structures:
         return
     counts, charges = structures[0].symbols.formula.count(), case.transport.charges
@@ -427,7 +446,7 @@ def _faults_of_species(case: Case, structures: list[Atoms]) -> Iterator[str]:
     if foreign:
         yield f"[transport] charges names {', '.join(foreign)}, which the structure does not hold."
     total = sum(charges.get(symbol, 0.0) * count for symbol, count in counts.items())
-    if not lacking and abs(total) > 1e-6:
+    if not lacking and abs(total) > NEUTRAL * len(structures[0]):
         yield f"[transport] charges sum to {total:+g} over the structure, but must sum to 0."
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from ase import Atoms
     from rich.console import Console
 
     from atomistic.potentials.certificate import Certificate
@@ -65,11 +65,8 @@ def run(
         from multiscale import stages, store
         from multiscale.report import print_tables, write_html
     folder = study.output_folder
-    try:
-        with bars(console) as progress:
-            result = stages.run(study, progress=progress)
-    except (ValueError, RuntimeError, ImportError) as error:
-        _stop(str(error))
+    with _one_sentence(), bars(console) as progress:
+        result = stages.run(study, progress=progress)
     page = write_html(result, folder / "report.html")
     print_tables(result, console)
     console.print(f"[dim]Result  [/dim]{folder / store.RESULT}", soft_wrap=True)
@@ -97,9 +94,12 @@ def report(
 
     if not result.is_file():
         _stop(f"There is no result file {result}.")
+    page = result.with_name("report.html") if html is None else html
+    with _one_sentence():
+        page.parent.mkdir(parents=True, exist_ok=True)
     try:
         tree = store.load(result)
-        page = write_html(tree, result.with_name("report.html") if html is None else html)
+        write_html(tree, page)
     except (OSError, ValueError, KeyError) as error:
         _stop(f"{result} is not a result of multiscale run ({error}).")
     console = _console()
@@ -110,15 +110,17 @@ def report(
 @app.command()
 def certify(
     potential: Annotated[
-        str, typer.Argument(help="Name, file or package.module:factory of a potential.")
+        str,
+        typer.Argument(help="Name (sevennet-0, chgnet, ...), file or package.module:factory."),
     ],
     structure: Annotated[
         Path | None,
-        typer.Option(help="Periodic structure to look at, in any format that ASE reads."),
+        typer.Option(help="Periodic structure to look at, as ASE reads it; Li6PS5Cl if not given."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     only: Annotated[
-        list[str] | None, typer.Option(help="A property to look at; may be given repeatedly.")
+        list[str] | None,
+        typer.Option(help="A property, such as rotation; may be given repeatedly. All if not."),
     ] = None,
     charge: Annotated[
         list[str] | None,
@@ -133,16 +135,19 @@ def certify(
     from multiscale.progress import bars
 
     console = _console()
-    try:
+    with _one_sentence():
         with console.status("Loading the potential", spinner="dots"), quiet_imports():
             from atomistic.potentials.certificate import certify as look
             from atomistic.potentials.load import load
             from atomistic.systems import argyrodite
+            from multiscale.learning import read_all
 
             loaded = load(potential, device=device)
-            atoms = argyrodite() if structure is None else _structure(structure)
+            atoms = argyrodite() if structure is None else read_all(structure, "structure")[-1]
             loaded.check_elements([atoms])
         charges = _charges(charge) if charge else None
+        if json_file is not None:  # before the work, not after it
+            json_file.parent.mkdir(parents=True, exist_ok=True)
         with bars(console) as progress:
             certificate = look(
                 loaded,
@@ -151,8 +156,6 @@ def certify(
                 only=only,
                 progress=lambda done, total, text: progress("certify", done, total, text),
             )
-    except (ValueError, ImportError) as error:
-        _stop(str(error))
     _print_certificate(certificate, console)
     if json_file is not None:
         json_file.write_text(certificate.to_json() + "\n")
@@ -177,15 +180,12 @@ def train(
     from multiscale.progress import bars
 
     console = _console()
-    try:
-        with quiet_imports(), bars(console) as progress:
-            path, found = learning.train(
-                labels, output=output, kind=kind, cutoff=cutoff, members=members, steps=steps,
-                held_out=held_out, seed=seed,
-                progress=lambda done, total, text: progress("train", done, total, text),
-            )  # fmt: skip
-    except (ValueError, ImportError) as error:
-        _stop(str(error))
+    with _one_sentence(), quiet_imports(), bars(console) as progress:
+        path, found = learning.train(
+            labels, output=output, kind=kind, cutoff=cutoff, members=members, steps=steps,
+            held_out=held_out, seed=seed,
+            progress=lambda done, total, text: progress("train", done, total, text),
+        )  # fmt: skip
     console.print(
         f"On {found.frames} frames held out: forces {1000 * found.force:.0f} meV/Å "
         f"({100 * found.relative_force:.0f} %), energies {1000 * found.energy:.1f} meV per atom, "
@@ -219,16 +219,13 @@ def distil(
     from multiscale.progress import bars
 
     console = _console()
-    try:
-        with quiet_imports(), bars(console) as progress:
-            path, judged = learning.distil(
-                structure, teacher, output=output, temperatures=temperature, rounds=rounds,
-                steps=steps, picoseconds=picoseconds, timestep=timestep, limit=limit, seed=seed,
-                device=device,
-                progress=lambda done, total, text: progress("distil", done, total, text),
-            )  # fmt: skip
-    except (ValueError, ImportError) as error:
-        _stop(str(error))
+    with _one_sentence(), quiet_imports(), bars(console) as progress:
+        path, judged = learning.distil(
+            structure, teacher, output=output, temperatures=temperature, rounds=rounds,
+            steps=steps, picoseconds=picoseconds, timestep=timestep, limit=limit, seed=seed,
+            device=device,
+            progress=lambda done, total, text: progress("distil", done, total, text),
+        )  # fmt: skip
     console.print(judged.outcome, soft_wrap=True)
     console.print(f"[dim]Potential  [/dim]{path}", soft_wrap=True)
     if not judged.accepted:
@@ -256,15 +253,12 @@ def accept(
     from multiscale.progress import bars
 
     console = _console()
-    try:
-        with quiet_imports(), bars(console) as progress:
-            judged = learning.accept(
-                student, teacher, structure, temperatures=temperature, picoseconds=picoseconds,
-                frames=frames, timestep=timestep, limit=limit, seed=seed, device=device,
-                progress=lambda done, total, text: progress("accept", done, total, text),
-            )  # fmt: skip
-    except (ValueError, ImportError) as error:
-        _stop(str(error))
+    with _one_sentence(), quiet_imports(), bars(console) as progress:
+        judged = learning.accept(
+            student, teacher, structure, temperatures=temperature, picoseconds=picoseconds,
+            frames=frames, timestep=timestep, limit=limit, seed=seed, device=device,
+            progress=lambda done, total, text: progress("accept", done, total, text),
+        )  # fmt: skip
     console.print(judged.outcome, soft_wrap=True)
     if not judged.accepted:
         raise typer.Exit(UNSOUND)
@@ -272,22 +266,19 @@ def accept(
 
 @app.command("train-corrector")
 def train_corrector(
-    case: Annotated[Path, typer.Argument(help="A TOML file with a table [corrector].")],
+    case: Annotated[Path, typer.Argument(help="A TOML file with a table \\[corrector].")],
 ) -> None:
     """Train a residual corrector, SPMe to P2D, for a cell of one's own."""
     from multiscale.executors import quiet_imports
     from multiscale.progress import bars
 
     console = _console()
-    try:
-        with quiet_imports():
-            from multiscale.correctors import read_wanted, train
+    with _one_sentence(), quiet_imports():
+        from multiscale.correctors import read_wanted, train
 
-            wanted = read_wanted(case)
-            with bars(console) as progress:
-                path, judged = train(wanted, case.parent, progress=progress)
-    except ValueError as error:
-        _stop(str(error))
+        wanted = read_wanted(case)
+        with bars(console) as progress:
+            path, judged = train(wanted, case.parent, progress=progress)
     _print_judged(judged, console)
     console.print(f"[dim]Corrector  [/dim]{path}", soft_wrap=True)
 
@@ -345,16 +336,13 @@ def _charges(given: Sequence[str]) -> dict[str, float]:
         ) from None
 
 
-def _structure(path: Path) -> Atoms:
-    from ase.io import read
-
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Say what was wrong with the input, or kept it from being done, and leave with code 2."""
     try:
-        atoms = read(path)
-    except Exception as error:  # ASE's readers raise what they like
-        raise ValueError(f"The structure {path} cannot be read by ASE ({error}).") from error
-    if isinstance(atoms, list):
-        return atoms[-1]
-    return atoms
+        yield
+    except (ValueError, RuntimeError, ImportError, OSError) as error:
+        _stop(str(error))
 
 
 def _console() -> Console:
@@ -366,14 +354,11 @@ def _console() -> Console:
 
 
 def _read(path: Path, output: Path | None) -> Case:
-    from multiscale.case import CaseError, read
+    from multiscale.case import read
     from multiscale.executors import quiet_imports
 
-    try:
-        with quiet_imports():
-            return read(path, output=output)
-    except CaseError as error:
-        _stop(str(error))
+    with _one_sentence(), quiet_imports():
+        return read(path, output=output)
 
 
 def _stop(sentence: str) -> NoReturn:

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
-from multiscale.case import CaseError, Section
+from multiscale.case import CaseError, Section, sentence
 
 
 class Wanted(Section):
     """``[corrector]``: for which cell, up to which current, how much of it."""
 
-    name: str = Field(pattern=r"^[\w.-]+$")
+    name: str = Field(pattern=r"^[\w.-]+$", description="of the corrector and its files")
     parameter_set: str | None = None
     bpx: str | None = None
-    highest_c_rate: PositiveFloat = Field(le=10)
+    highest_c_rate: PositiveFloat = Field(le=10, description="up to which it is to hold")
     temperature: float | None = Field(None, ge=200, le=400)  # K; the set's own if not given
     profiles: int = Field(384, ge=40)
     slow_profiles: int | None = Field(None, ge=40)
@@ -43,7 +43,7 @@ def read_wanted(path: Path) -> Wanted:
     except FileNotFoundError:
         raise CaseError([f"There is no case file {path}."]) from None
     except (OSError, ValueError) as error:
-        raise CaseError([f"{path} is no TOML file ({error})."]) from error
+        raise CaseError([f"{path} is not TOML ({error})."]) from error
     faults = [f"[{key}] is not known; expected [corrector] alone." for key in table]
     faults = [fault for fault in faults if not fault.startswith("[corrector]")]
     if "corrector" not in table:
@@ -51,9 +51,7 @@ def read_wanted(path: Path) -> Wanted:
     try:
         wanted = Wanted.model_validate(table["corrector"])
     except ValidationError as error:
-        for fault in error.errors():
-            place = " ".join(["[corrector]", *map(str, fault["loc"])])
-            faults.append(f"{place}: {fault['msg'].removeprefix('Value error, ')}.")
+        faults += [sentence(fault, Wanted, "[corrector]", fault["loc"]) for fault in error.errors()]
         raise CaseError(faults) from error
     known = sorted(entry_points(group="pybamm_parameter_sets").names)
     if wanted.parameter_set is not None and wanted.parameter_set not in known:
@@ -80,13 +78,15 @@ def train(
     Raises
     ------
     ValueError
-        If the cell is not one that the solvers hold, or its electrolyte is used up too often.
+        If the file is no BPX, the cell is not one that the solvers hold, or its electrolyte is
+        used up too often.
     """
     from continuum.cell import pybamm
+    from couplers.bpx import from_bpx
     from couplers.residual.training import corrector_for
 
     if wanted.bpx is not None:
-        values = pybamm.ParameterValues.create_from_bpx(str(folder / wanted.bpx))
+        values = from_bpx(folder / wanted.bpx)
     else:
         values = pybamm.ParameterValues(str(wanted.parameter_set))
     if wanted.temperature is not None:

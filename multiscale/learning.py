@@ -27,8 +27,27 @@ def read_all(path: Path, what: str) -> list[Atoms]:
     try:
         found = read(path, ":")
     except Exception as error:  # ASE's readers raise what they like
-        raise ValueError(f"The {what} {path} cannot be read by ASE ({error}).") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"The {what} {path} cannot be read by ASE ({reason}).") from error
     return found if isinstance(found, list) else [found]
+
+
+def _periodic(path: Path, **positive: float | Sequence[float]) -> list[Atoms]:
+    """Read structures to start from; raise ValueError with all that is wrong with what is given."""
+    structures = read_all(path, "structure")
+    faults = [
+        f"{name.replace('_', '-')} is {value}, but must be positive"
+        for name, value in positive.items()
+        if not np.all(np.asarray(value) > 0)
+    ]
+    if open_ended := sum(atoms.cell.rank != 3 for atoms in structures):
+        faults.append(
+            f"{open_ended} of the {len(structures)} structures in {path} have no cell in three "
+            "dimensions, but periodic ones are needed"
+        )
+    if faults:
+        raise ValueError("; ".join(faults) + ".")
+    return structures
 
 
 def train(
@@ -81,7 +100,10 @@ def train(
         faults.append(f"kind {kind!r} is not one of {', '.join(KINDS)}")
     if not 0 < held_out < 1:
         faults.append(f"held-out is {held_out}, but must lie between 0 and 1")
-    if kind == "nep" and members != 1:
+    for name, value in (("cutoff", cutoff), ("members", members), ("steps", steps)):
+        if not value > 0:
+            faults.append(f"{name} is {value}, but must be positive")
+    if kind == "nep" and members > 1:
         faults.append("a NEP has a single member; train several with different seeds")
     frames = read_all(labels, "file of labels")
     bare = sum(frame.calc is None for frame in frames)
@@ -158,14 +180,23 @@ def distil(
         "auto", "cpu" or "cuda", for the teacher.
     progress : callable, optional
         Called with (rounds done, rounds in all, what is running).
+
+    Raises
+    ------
+    ValueError
+        Lists the faults: structures that are not periodic, numbers that are not positive.
     """
     from atomistic.learning import acceptance
     from atomistic.learning.store import LabelStore
     from atomistic.potentials.load import load
 
+    structures = _periodic(
+        structure, temperature=temperatures, rounds=rounds, steps=steps, picoseconds=picoseconds,
+        timestep=timestep, limit=limit,
+    )  # fmt: skip
     loaded = load(teacher, device=device)
     path, judged = acceptance.distil(
-        read_all(structure, "structure"), loaded, folder=output, temperatures=temperatures,
+        structures, loaded, folder=output, temperatures=temperatures,
         rounds=rounds, steps=steps, picoseconds=picoseconds, timestep=timestep, limit=limit,
         seed=seed, progress=progress,
     )  # fmt: skip
@@ -210,12 +241,21 @@ def accept(
         "auto", "cpu" or "cuda".
     progress : callable, optional
         Called with (frames done, frames in all, what is running).
+
+    Raises
+    ------
+    ValueError
+        Lists the faults: structures that are not periodic, numbers that are not positive.
     """
     from atomistic.learning import acceptance
     from atomistic.potentials.load import load
 
+    structures = _periodic(
+        structure, temperature=temperatures, picoseconds=picoseconds, frames=frames,
+        timestep=timestep, limit=limit,
+    )  # fmt: skip
     return acceptance.accept(
-        load(student, device=device), load(teacher, device=device),
-        read_all(structure, "structure"), temperatures=temperatures, picoseconds=picoseconds,
-        frames=frames, timestep=timestep, limit=limit, seed=seed, progress=progress,
+        load(student, device=device), load(teacher, device=device), structures,
+        temperatures=temperatures, picoseconds=picoseconds, frames=frames, timestep=timestep,
+        limit=limit, seed=seed, progress=progress,
     )  # fmt: skip

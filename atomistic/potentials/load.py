@@ -76,7 +76,13 @@ def _imported(name: str) -> Potential:
             f"The potential {name!r} could not be imported ({error}); give "
             "package.module:factory, with the package on the Python path."
         ) from error
-    made = factory()
+    try:
+        made = factory()
+    except Exception as error:  # code of others raises what it likes
+        raise ValueError(
+            f"The potential {name!r} could not be made ({type(error).__name__}: {error}); give a "
+            "function that needs no arguments."
+        ) from error
     if isinstance(made, Potential):
         return made
     if isinstance(made, Calculator):

@@ -67,6 +67,9 @@ def test_run_and_report(result, tmp_path, monkeypatch):
     again = call(app, ["report", str(tmp_path / "result.nc"), "--html", str(tmp_path / "b.html")])
     assert again.exit_code == 0
     assert (tmp_path / "b.html").read_text() == page
+    place = tmp_path / "new" / "c.html"
+    assert call(app, ["report", str(tmp_path / "result.nc"), "--html", str(place)]).exit_code == 0
+    assert place.read_text() == page
 
 
 def test_report_of_something_else(tmp_path):
@@ -113,6 +116,8 @@ def test_certify_names_the_fault_and_exits_with_1(tmp_path, monkeypatch):
         (["argyrodite-pbe", "--structure", "nowhere.cif"], "cannot be read"),
         (["argyrodite-pbe", "--charge", "Li:1"], "give each as Na=1"),
         (["argyrodite-pbe", "--charge", "Li=1"], "without one of Cl, P, S"),
+        (["math:sqrt"], "'math:sqrt' could not be made (TypeError"),
+        (["argyrodite-pbe", "--only", "rotation", "--json", f"{__file__}/a.json"], "File exists"),
     ],
 )
 def test_certify_answers_bad_input_with_a_sentence(arguments, words):
@@ -120,3 +125,33 @@ def test_certify_answers_bad_input_with_a_sentence(arguments, words):
     assert answer.exit_code == 2
     assert words in answer.output
     assert "Traceback" not in answer.output
+
+
+def test_a_corrector_reads_a_bpx_with_its_sidecar_or_says_why_not(tmp_path, monkeypatch):
+    """What BPX has no place for stands in the sidecar, and must reach the training."""
+    from continuum.cell import pybamm
+    from couplers.bpx import to_bpx
+    from couplers.residual import training
+
+    def stop(values, **rest):
+        raise ValueError("thermodynamic factor " + type(values["Thermodynamic factor"]).__name__)
+
+    monkeypatch.setattr(training, "corrector_for", stop)
+    case = tmp_path / "case.toml"
+    case.write_text('[corrector]\nname = "a"\nbpx = "cell.json"\nhighest_c_rate = 1.0\n')
+    missing = call(app, ["train-corrector", str(case)])
+    assert missing.exit_code == 2
+    assert "cell.json does not exist" in missing.output
+    (tmp_path / "cell.json").write_text("{}")
+    empty = call(app, ["train-corrector", str(case)])
+    assert empty.exit_code == 2
+    assert "cell.json is no BPX file of a full cell" in empty.output
+    values = pybamm.ParameterValues("Ai2020")
+    to_bpx(values, tmp_path / "cell.json", title="Ai2020", description="LCO pouch.")
+    whole = call(app, ["train-corrector", str(case)])
+    assert "thermodynamic factor function" in whole.output
+
+
+def test_help_names_the_table_of_a_corrector():
+    answer = call(app, ["train-corrector", "--help"])
+    assert "[corrector]" in answer.output

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk
 from ase.io import write
 from typer.testing import CliRunner
@@ -57,6 +58,30 @@ def test_train_names_all_that_is_wrong_at_once(tmp_path, frames):
     for words in ("kind 'gap'", "held-out is 2", "3 of the 3 frames", "at least 5"):
         assert words in said(done)
     assert "cannot be read by ASE" in said(run("train", tmp_path / "absent.xyz"))
+    none = run("train", tmp_path / "bare.xyz", "--members", 0, "--steps", 0, "--cutoff", -1)
+    for words in ("members is 0", "steps is 0", "cutoff is -1.0", "3 of the 3 frames"):
+        assert words in said(none)
+    assert "single member" not in said(none)
+
+
+@pytest.mark.parametrize("command", ["distil", "accept"])
+def test_walks_that_cannot_be_are_refused_before_they_begin(tmp_path, command):
+    write(tmp_path / "alone.xyz", Atoms("Ar2", positions=[[0, 0, 0], [0, 0, 4]]))
+    start = [tmp_path / "alone.xyz"]
+    words = [TEACHER, "--structure", *start] if command == "accept" else start
+    done = run(
+        command, *words, "--teacher", TEACHER, "--temperature", -3, "--picoseconds", 0,
+        "--timestep", -1,
+    )  # fmt: skip
+    assert done.exit_code == 2
+    for fault in (
+        "temperature is [-3.0], but must be positive",
+        "picoseconds is 0.0",
+        "timestep is -1.0",
+        "1 of the 1 structures",
+        "no cell in three dimensions",
+    ):
+        assert fault in said(done)
 
 
 def test_accept_judges_on_the_students_own_frames(tmp_path, frames):

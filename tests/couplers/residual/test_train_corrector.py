@@ -52,10 +52,10 @@ def test_trains_says_how_well_and_leaves_a_file(
     ("change", "said"),
     [
         (('"Marquis2019"', '"Marquis2018"'), "parameter_set 'Marquis2018' is not one of"),
-        (("highest_c_rate", "highest_rate"), "highest_rate: Extra inputs are not permitted"),
+        (("highest_c_rate", "highest_rate"), "'highest_rate'; did you mean 'highest_c_rate'"),
         (('parameter_set = "Marquis2019"', ""), "give one of parameter_set"),
         (("[corrector]", "[correctors]"), r"\[correctors\] is not known"),
-        (("280.0", "28.0"), "temperature: Input should be greater than or equal to 200"),
+        (("280.0", "28.0"), "temperature is 28.0, but must be greater than or equal to 200"),
         (('"Marquis2019"', '"Ecker2015"'), "negative particle's diffusivity depends"),
     ],
 )
