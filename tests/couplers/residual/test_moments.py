@@ -52,7 +52,7 @@ def test_fewer_moments_are_further_off(cell: Cell, exact: tuple[np.ndarray, np.n
     errors = [np.abs(of_order(order, cell)[0] - exact[0]).max() for order in (1, 2, 4)]
     assert errors[0] > 2 * errors[1]
     assert errors[1] > 5 * errors[2]
-    assert errors[1] < 1e-4, "V: the mean over the places is what the moments leave out of Ohm's law"
+    assert errors[1] < 1e-4, "V; without the mean over places it is more"
 
 
 @pytest.mark.parametrize("order", [0, POINTS[0]])
