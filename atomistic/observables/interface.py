@@ -244,7 +244,8 @@ def profile(
         ``electrode_charge_density`` (C m-3), ``field`` (V m-1), ``electrode_potential`` (V),
         against the bulk, with ``_std``, and ``voltage_drop`` (V), the voltage between the backs
         of the two electrodes that the profile integrates to, beside ``voltage`` (V), that which
-        was set: a single layer of Gaussians is not quite an ideal plane, thicker metal is.
+        was set: a single layer of Gaussians is not quite an ideal plane, thicker metal is; and
+        ``separation`` (m) of the innermost layers of the two electrodes.
 
     Raises
     ------
@@ -264,6 +265,7 @@ def profile(
     if len(line.outer) == 2 and line.index in line.outer:
         back = dict(zip(line.outer.tolist(), line.behind(potential).mean(0), strict=True))
         drop = back.pop(line.index) - next(iter(back.values()))
+    separation = np.nan if line.opposite is None else abs(line.opposite - line.surface)
     order = np.argsort(line.distance())
     potential = (potential - rest[:, None])[:, order]
     density = seen.density[:, :, order] / volume
@@ -301,6 +303,7 @@ def profile(
             "charge_number": ("species", number, {"units": "1"}),
             "voltage": ((), voltage_of(seen, line.index), {"units": "V"}),
             "voltage_drop": ((), drop, {"units": "V"}),
+            "separation": ((), separation * ANGSTROM, {"units": "m"}),
         },
         coords={"z": ("z", z * ANGSTROM, {"units": "m"}), "species": list(state.species)},
         attrs={
