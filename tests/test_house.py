@@ -1,6 +1,8 @@
 """The house rules that a machine can check."""
 
+import importlib
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("atomistic", "continuum", "couplers", "multiscale")
 HEAVY = {
     "torch",
     "torch_sim",
@@ -43,7 +46,7 @@ def test_layers():
         os.chdir(before)
 
 
-@pytest.mark.parametrize("package", ["atomistic", "continuum", "couplers", "multiscale"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_import_of_a_package_is_light(package):
     loaded = python(f"import sys, {package}; print(*sys.modules)").split()
     assert not HEAVY & set(loaded)
@@ -86,3 +89,23 @@ def test_lock_holds_every_dependency_with_hashes_and_no_index():
 def test_python_version_is_the_one_that_is_asked_for():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["requires-python"] == f">={(ROOT / '.python-version').read_text().strip()}"
+
+
+def test_what_readme_and_packages_point_to_exists():
+    """Names, files and commands in README.md, names in the packages' docstrings."""
+    readme = (ROOT / "README.md").read_text()
+    names = set(re.findall(rf"`((?:{'|'.join(PACKAGES)})\.[\w.]+)[`(]", readme))
+    for package in PACKAGES:
+        said = importlib.import_module(package).__doc__
+        names |= {f"{package}.{name}" for name in re.findall(r"`([a-z_]+(?:\.\w+)*)`", said)}
+    assert len(names) > 40
+    for name in sorted(names):
+        pkgutil.resolve_name(name)
+    paths = re.findall(r"[`(]((?:examples|benchmarks)/[\w./]+)", readme)
+    assert len(paths) > 20
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    told = set(re.findall(r"`multiscale ([a-z-]+)", readme))
+    app = importlib.import_module("multiscale.cli").app
+    commands = {one.name or one.callback.__name__ for one in app.registered_commands}
+    assert told <= commands
+    assert len(told) > 4
