@@ -1,4 +1,4 @@
-"""What the batched P2D and SPMe share: mesh, tables, particle memories, salt diffusion."""
+"""What the batched P2D and SPMe share: mesh, tables, salt diffusion, particles at rest."""
 
 from __future__ import annotations
 
@@ -8,13 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from couplers.residual.parameters import (
-    CONCENTRATIONS,
-    FARADAY,
-    STOICHIOMETRIES,
-    Cell,
-    Electrode,
-)
+from couplers.residual.parameters import CONCENTRATIONS, STOICHIOMETRIES, Cell
+from couplers.residual.particles import particles
 
 ELECTROLYTE = (
     "diffusivity_scale",
@@ -172,51 +167,12 @@ class Salt:
         return salt * ((self.widths / self.porosity).sum() / length)
 
 
-class Particles:
-    """The memories that make up the particles of both electrodes: (memory, ..., electrode, cell).
-
-    A shorter list of memories is filled up with memories of no weight.
-    """
-
-    def __init__(self, cell: Cell) -> None:
-        pair = (cell.negative, cell.positive)
-        count = max(len(e.memory_rates) for e in pair)
-        rates, weights = np.ones((count, 2)), np.zeros((count, 2))
-        for k, e in enumerate(pair):
-            rates[: len(e.memory_rates), k] = e.memory_rates
-            weights[: len(e.memory_weights), k] = e.memory_weights * _diffusive(e)
-        self.rates = torch.as_tensor(rates)
-        self.weights = torch.as_tensor(weights)
-        self.mean = torch.as_tensor(
-            [3 / (FARADAY * e.particle_radius * e.maximum_concentration) for e in pair],
-            dtype=torch.float64,
-        )
-        self._steps: dict[float, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
-
-    def coefficients(self, duration: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Decay and the shares of the flux at the start and at the end of a step."""
-        if duration not in self._steps:
-            product = self.rates * duration
-            if duration == 0:
-                nothing = torch.zeros_like(product)
-                self._steps[duration] = (torch.ones_like(product), nothing, nothing)
-            else:
-                decay = torch.exp(-product)
-                slope = -torch.expm1(-product) / product
-                self._steps[duration] = (decay, slope - decay, 1 - slope)
-        return self._steps[duration]
-
-
-def _diffusive(e: Electrode) -> float:
-    """Surface stoichiometry below the mean for each A m-2 and each unit of weight."""
-    return e.particle_radius / (FARADAY * e.particle_diffusivity * e.maximum_concentration)
-
-
 class Batch:
     """What a batch of cells holds, whichever model runs it: meshes, tables, electrolytes, start.
 
     Of the electrodes' arrays the dim before the last is the electrode, negative first, and `local`
-    are the widths (m) of their mesh cells from the collector inwards.
+    are the widths (m) of their mesh cells from the collector inwards. `places` is the number of
+    places in an electrode that have a particle of their own, or nothing.
     """
 
     def __init__(
@@ -226,13 +182,13 @@ class Batch:
         electrolyte: Mapping[str, np.ndarray] | None,
         points: tuple[int, int],
         stretch: float,
+        places: tuple[int, ...] = (),
     ) -> None:
         count = len(state_of_charge)
         n, s = points
         pair = (cell.negative, cell.positive)
         self.cell, self.points = cell, points
         self.salt = Salt(cell, points, stretch)
-        self.particles = Particles(cell)
         self.open_circuit = tuple(Table(STOICHIOMETRIES, e.potential) for e in pair)
         self.conductivity = Table(CONCENTRATIONS, cell.conductivity)
         self.factor = Table(CONCENTRATIONS, cell.thermodynamic_factor)
@@ -248,9 +204,15 @@ class Batch:
         empty = column([e.stoichiometry_empty for e in pair])
         full = column([e.stoichiometry_full for e in pair])
         self.start = empty + soc * (full - empty)  # mean stoichiometry (2, cell)
+        self.particles = particles(cell, self.start, places)
         self.salt_now = torch.full((len(widths), count), cell.concentration, dtype=torch.float64)
         self.density = torch.zeros(count, dtype=torch.float64)  # A m-2
         self.imbalance = torch.zeros(count, dtype=torch.float64)  # V, what an iteration left
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """Mean stoichiometries of the particles (..., electrode, cell)."""
+        return self.particles.mean
 
 
 def column(values: Sequence[float]) -> torch.Tensor:

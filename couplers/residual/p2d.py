@@ -42,9 +42,9 @@ class P2D(Batch):
         g_{k+1} - g_k = -(I - e_k) \rho^\mathrm{s}_k + e_k \rho^\mathrm{e}_k
         - \chi \tfrac{RT}{F} \ln\frac{c_{k+1}}{c_k}
 
-    a tridiagonal system for both electrodes of all cells at once. Particles are memories of the
-    local flux, exact for a flux that is linear over the step; the salt is stepped by the
-    trapezoidal rule; the two are iterated within the step.
+    a tridiagonal system for both electrodes of all cells at once. Particles are those of
+    `couplers.residual.particles`; the salt is stepped by the trapezoidal rule; fluxes and salt are
+    iterated within the step.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class P2D(Batch):
         points: tuple[int, int] = POINTS,
         stretch: float = STRETCH,
     ) -> None:
-        super().__init__(cell, state_of_charge, electrolyte, points, stretch)
+        super().__init__(cell, state_of_charge, electrolyte, points, stretch, points[:1])
         count, n = len(state_of_charge), points[0]
         pair = (cell.negative, cell.positive)
         self.area = column([e.area_density for e in pair]) * self.local
@@ -64,30 +64,20 @@ class P2D(Batch):
         between = 0.5 * (self.local[1:] + self.local[:-1])
         self.solid = between / sigma
         self.collector = self.local[0] / sigma  # (2, 1)
-        self.mean = self.start.expand(n, 2, count).clone()
-        self.memory = torch.zeros(len(self.particles.rates), n, 2, count, dtype=torch.float64)
-        self.flux = torch.zeros(n, 2, count, dtype=torch.float64)
         self.face = torch.zeros(n - 1, 2, count, dtype=torch.float64)
 
     def advance(
         self, current: torch.Tensor, duration: float, implicit: float = 0.5
     ) -> torch.Tensor:
         """Step to `current` (A, discharge positive) in `duration` (s); return the voltages (V)."""
-        cell, p = self.cell, self.particles
-        density = current / cell.area
+        density = current / self.cell.area
         total = torch.stack([density, -density])  # into the electrolyte, (2, cell)
-        decay, start, end = p.coefficients(duration)
-        shape = (-1, 1, 2, 1)
-        kept = self.memory * decay.view(shape)
-        kept.addcmul_(start.view(shape), self.flux)
-        mean = self.mean - (0.5 * duration * p.mean)[:, None] * self.flux
-        # surface stoichiometry = held - slope * flux
-        held = mean - (p.weights.view(shape) * kept).sum(0)
-        slope = ((p.weights * end).sum(0) + 0.5 * duration * p.mean)[:, None]
+        before = self.particles.flux
+        held, slope = self.particles.hold(duration)
         # a first guess: what each place already takes, and the change spread evenly
         change = torch.stack([density - self.density, self.density - density])
         thickness = self.area.sum(0)
-        flux = self.flux + change / thickness
+        flux = before + change / thickness
         face = self.face + change * (self.area.cumsum(0)[:-1] / thickness)
         salt = self.salt_now
         for sweep in range(SWEEPS):
@@ -95,7 +85,7 @@ class P2D(Batch):
                 salt = self.salt.step(
                     self.salt_now,
                     salt,
-                    self._source(0.5 * (self.flux + flux)),
+                    self._source(0.5 * (before + flux)),
                     self.diffusivity_scale,
                     duration,
                     implicit,
@@ -108,9 +98,8 @@ class P2D(Batch):
         if duration == 0 or bool((self.imbalance > TOLERANCE).any()):
             # a jump, of which there is no good first guess
             flux, face, voltage = self._electrodes(total, held, slope, face, salt, MORE)
-        self.memory = kept.addcmul_(end.view(shape), flux)
-        self.mean = mean - (0.5 * duration * p.mean)[:, None] * flux
-        self.flux, self.face, self.salt_now, self.density = flux, face, salt, density
+        self.particles.take(flux)
+        self.face, self.salt_now, self.density = face, salt, density
         return voltage
 
     def _source(self, flux: torch.Tensor) -> torch.Tensor:
@@ -287,9 +276,7 @@ def ended(
 
 def _rest(solver: P2D | SPMe, gone: torch.Tensor) -> None:
     """Put cells that have ended at rest, so that they cannot disturb the others' iteration."""
-    solver.memory[..., gone] = 0.0
-    solver.flux[..., gone] = 0.0
+    solver.particles.rest(gone)
     solver.face[..., gone] = 0.0
-    solver.mean[..., gone] = 0.5
     solver.salt_now[:, gone] = solver.cell.concentration
     solver.density[gone] = 0.0

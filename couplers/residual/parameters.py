@@ -14,8 +14,9 @@ GAS_CONSTANT = float(pybamm.constants.R.value)
 FARADAY = float(pybamm.constants.F.value)
 CONCENTRATIONS = np.linspace(1.0, 8001.0, 8001)  # mol m-3, of the electrolyte's tables
 STOICHIOMETRIES = np.linspace(5e-5, 1 - 5e-5, 40001)
-EXACT_MODES = 6
 SHORTEST_TIME = 0.02  # s, what the particles' memories still resolve
+EXACT_MODES, PER_DECADE = 6, 4  # numbers of their rates
+SHELL_TIME, SHELLS_PER_DECADE = 0.1, 3  # the same of memories that become shells
 ROUNDING = 1e-8
 
 
@@ -23,7 +24,9 @@ ROUNDING = 1e-8
 class Electrode:
     """One porous electrode at one temperature; the arrays are tables or memories.
 
-    `memory_rates` (s-1) and `memory_weights` (1) are those of `particle_memories`.
+    `memory_rates` (s-1) and `memory_weights` (1) are those of `particle_memories`. Where the solid
+    diffusivity depends on the stoichiometry, `particle_diffusivity` is the smallest one, to which
+    the memories belong.
     """
 
     thickness: float  # m
@@ -41,6 +44,7 @@ class Electrode:
     stoichiometry_full: float
     memory_rates: np.ndarray
     memory_weights: np.ndarray
+    diffusivity_ratio: np.ndarray | None = None  # to the smallest, on STOICHIOMETRIES; if not 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +96,7 @@ def read_cell(values: pybamm.ParameterValues, *, temperature: float | None = Non
     Raises
     ------
     ValueError
-        Lists every fault: a solid diffusivity that depends on the stoichiometry, an
+        Lists every fault: a solid diffusivity that is not positive throughout, an
         exchange-current density that is not proportional to
         :math:`\sqrt{c_\mathrm{e} x (1 - x)}`, a transference number that depends on the
         concentration, a contact resistance, something that is lacking.
@@ -152,6 +156,9 @@ def read_cell(values: pybamm.ParameterValues, *, temperature: float | None = Non
     if faults:
         raise ValueError("The batched solvers cannot hold this cell: " + "; ".join(faults) + ".")
     porosity = number["Separator porosity"]
+    # without salt gradients, where the cation carries all current, there is no factor to be found
+    mobile = transference < 1
+    factor = np.divide(chi, 2 * (1 - transference), out=np.ones_like(chi), where=mobile)
     return Cell(
         negative=negative,
         positive=positive,
@@ -167,7 +174,7 @@ def read_cell(values: pybamm.ParameterValues, *, temperature: float | None = Non
         transference_number=float(transference[0]),
         diffusivity=diffusivity,
         conductivity=conductivity,
-        thermodynamic_factor=chi / (2 * (1 - transference)),
+        thermodynamic_factor=factor,
         lower_voltage=number["Lower voltage cut-off [V]"],
         upper_voltage=number["Upper voltage cut-off [V]"],
     )
@@ -196,7 +203,11 @@ def potential_known(
 
 
 def particle_memories(
-    radius: float, diffusivity: float, *, shortest_time: float = SHORTEST_TIME
+    radius: float,
+    diffusivity: float,
+    *,
+    shortest_time: float = SHORTEST_TIME,
+    per_decade: int = PER_DECADE,
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""Rates and weights of the low-pass memories that make up a spherical particle.
 
@@ -217,6 +228,8 @@ def particle_memories(
         Diffusivity in the solid (m2 s-1).
     shortest_time : float
         Time (s) from which the step response is kept.
+    per_decade : int
+        Number of the others (1) in a decade of rates.
 
     Returns
     -------
@@ -245,7 +258,7 @@ def particle_memories(
         lumped, shares = np.array([others[0] ** 2]), np.array([weights.sum() + beyond])
     else:
         rest = np.exp(-np.outer(times, others**2)) @ weights
-        count = max(3, round(4 * np.log10(times[-1] / times[0])))
+        count = max(3, round(per_decade * np.log10(times[-1] / times[0])))
         lumped = np.geomspace(others[0] ** 2, 2 / shortest, count)
         matrix = np.exp(-np.outer(times, lumped))
         total = np.full((1, lumped.size), 30.0)
@@ -279,9 +292,23 @@ def _electrode(
     maximum = float(values.evaluate(domain.prim.c_max))
     radius = float(values[f"{name} particle radius [m]"])
     few = np.linspace(0.02, 0.98, 9)
-    solid = _evaluated(values, domain.prim.D(pybamm.Array(few[:, None]) * maximum, T), 9)
-    if np.ptp(solid) > ROUNDING * solid.max():
-        faults.append(f"the {name.lower()} particle's diffusivity depends on the stoichiometry")
+    x = pybamm.Array(STOICHIOMETRIES[:, None])
+    solid = _evaluated(values, domain.prim.D(x * maximum, T), STOICHIOMETRIES.size)
+    wrong = STOICHIOMETRIES[~(np.isfinite(solid) & (solid > 0))]
+    if wrong.size:
+        faults.append(
+            f"the {name.lower()} particle's diffusivity is not positive at some stoichiometries "
+            f"from {wrong[0]:.4g} to {wrong[-1]:.4g}"
+        )
+        solid = np.ones_like(solid)
+    diffusivity, ratio = float(solid.min()), None
+    if np.ptp(solid) <= ROUNDING * solid.max():
+        rates, weights = particle_memories(radius, diffusivity)
+    else:
+        ratio = solid / diffusivity
+        rates, weights = particle_memories(
+            radius, diffusivity, shortest_time=SHELL_TIME, per_decade=SHELLS_PER_DECADE
+        )
     salt = np.array([50.0, 1000.0, 3000.0])
     rate = np.array(
         [
@@ -301,9 +328,7 @@ def _electrode(
             f"the {name.lower()} exchange-current density is not proportional to "
             "sqrt(c_e x (1 - x))"
         )
-    x = pybamm.Array(STOICHIOMETRIES[:, None])
     porosity = float(values[f"{name} electrode porosity"])
-    rates, weights = particle_memories(radius, float(solid[0]))
     fraction = float(values[f"{name} electrode active material volume fraction"])
     return Electrode(
         thickness=float(values[f"{name} electrode thickness [m]"]),
@@ -314,7 +339,7 @@ def _electrode(
         conductivity=float(values[f"{name} electrode conductivity [S.m-1]"])
         * (1 - porosity) ** float(values[f"{name} electrode Bruggeman coefficient (electrode)"]),
         particle_radius=radius,
-        particle_diffusivity=float(solid[0]),
+        particle_diffusivity=diffusivity,
         maximum_concentration=maximum,
         rate=float(rate.ravel()[0]),
         potential=_evaluated(values, domain.prim.U(x, T), STOICHIOMETRIES.size),
@@ -323,4 +348,5 @@ def _electrode(
         stoichiometry_full=empty_and_full[1],
         memory_rates=rates,
         memory_weights=weights,
+        diffusivity_ratio=ratio,
     )

@@ -20,6 +20,7 @@ from couplers.residual.layers import LOWEST_CONCENTRATION, SURFACE_MARGIN, grade
 from couplers.residual.p2d import POINTS as FINE
 from couplers.residual.p2d import STRETCH
 from couplers.residual.parameters import CONCENTRATIONS, STOICHIOMETRIES, Cell
+from couplers.residual.particles import Shells, memory_weights
 from couplers.residual.spme import SPMe
 
 POINTS = (12, 6)
@@ -30,10 +31,11 @@ SINGLE = torch.float32
 class QuickSPMe:
     r"""State of a batch of cells; `advance` takes it over one step of time.
 
-    What is linear in the current, the particles' memories and those of the features, is one vector
-    :math:`S` that a step multiplies by its decays and drives by both ends' C-rates; charge is
-    counted in double precision. The salt takes one implicit step with its diffusivity at the
-    middle, reckoned from the step before; its few mesh cells are averages over parabolas,
+    What is linear in the current, the memories of particles with a constant diffusivity and those
+    of the features, is one vector :math:`S` that a step multiplies by its decays and drives by both
+    ends' C-rates; charge is counted in double precision. Other particles are `Shells`. The salt
+    takes one implicit step with its diffusivity at the middle, reckoned from the step before; its
+    few mesh cells are averages over parabolas,
 
     .. math:: c_\mathrm{face} = \bar c \pm \tfrac h2 c'_\mathrm{face} - \tfrac{h^2}{6} c'',
         \qquad \epsilon \dot c - S = \epsilon^b D c''
@@ -54,19 +56,24 @@ class QuickSPMe:
         self.cell, self.count = cell, count
         pair = (cell.negative, cell.positive)
         per_rate = exact.per_density[:, 0].numpy() * cell.capacity / cell.area  # A m-2
-        rates = [e.memory_rates for e in pair] + [1 / np.asarray(memory_times)]
-        self.rates = np.concatenate(rates)
+        shelled = [k for k, e in enumerate(pair) if e.diffusivity_ratio is not None]
+        rates = [np.empty(0) if k in shelled else pair[k].memory_rates for k in range(2)]
+        self.remembered = len(rates[0]) + len(rates[1])
+        self.rates = np.concatenate([*rates, 1 / np.asarray(memory_times)])
         weights = np.zeros((2, len(self.rates)))
-        first = len(rates[0])
-        weights[0, :first] = exact.particles.weights[:first, 0]
-        weights[1, first : first + len(rates[1])] = exact.particles.weights[: len(rates[1]), 1]
-        self.remembered = len(self.rates) - len(rates[2])
+        for k, own in enumerate((slice(len(rates[0])), slice(len(rates[0]), self.remembered))):
+            if k not in shelled:
+                weights[k, own] = memory_weights(pair[k])
         self.gradients = _single(-weights * per_rate[:, None])
         self.linear = torch.zeros(len(self.rates), count, dtype=SINGLE)
         self.rate = torch.zeros(2, count, dtype=SINGLE)  # C-rates before and after the step
         self.charge = torch.zeros(count, dtype=torch.float64)  # C-rate times s
         self.start = exact.start
-        self.per_charge = exact.particles.mean[:, None] * torch.as_tensor(per_rate)[:, None]
+        self.per_charge = exact.particles.per_charge[:, None] * torch.as_tensor(per_rate)[:, None]
+        self.shelled = [
+            (k, Shells([pair[k]], self.start[k : k + 1], dtype=SINGLE), per_rate[k])
+            for k in shelled
+        ]
         # the salt, relative to rest
         rest = cell.concentration
         self.capacity = _single(exact.salt.porosity * exact.salt.widths)
@@ -122,6 +129,9 @@ class QuickSPMe:
             steps = self._coefficients(duration)
             self.linear.mul_(steps[:, :1]).addmm_(steps[:, 1:], self.rate)
             self._diffuse(middle, duration)
+        for _, shells, per_rate in self.shelled:
+            shells.hold(duration)
+            shells.take((per_rate * rate)[None])
         return self._voltage(rate)
 
     def _coefficients(self, duration: float) -> torch.Tensor:
@@ -164,6 +174,8 @@ class QuickSPMe:
         f = self.features
         mean = (self.start - self.per_charge * self.charge).to(SINGLE)
         gradient = self.gradients @ self.linear
+        for k, shells, _ in self.shelled:
+            torch.sub(shells.x[-1, 0], mean[k], out=gradient[k])
         surface = (mean + gradient).clamp_(SURFACE_MARGIN, 1 - SURFACE_MARGIN)
         local = torch.cat([self.salt[:n], self.salt[-n:]])
         local.clamp_min_(LOWEST_CONCENTRATION / self.cell.concentration)

@@ -65,17 +65,14 @@ class SPMe(Batch):
             + cell.positive.thickness / cell.positive.electrolyte_transport / 3
         )
         self.solid = sum(e.thickness / e.conductivity for e in pair) / 3
-        self.mean = self.surface = self.start
-        self.memory = torch.zeros(len(self.particles.rates), 2, count, dtype=torch.float64)
-        self.flux = torch.zeros(2, count, dtype=torch.float64)
+        self.surface = self.start
         self.face = torch.zeros(0, 2, count, dtype=torch.float64)
 
     def advance(
         self, current: torch.Tensor, duration: float, implicit: float = 0.5
     ) -> torch.Tensor:
         """Step to `current` (A, discharge positive) in `duration` (s); return the voltages (V)."""
-        cell, p = self.cell, self.particles
-        density = current / cell.area
+        density = current / self.cell.area
         if duration > 0:
             source = self.source * (0.5 * (density + self.density))
             salt = self.salt_now
@@ -85,11 +82,10 @@ class SPMe(Batch):
                 )
             self.salt_now = salt
         flux = self.per_density * density
-        decay, start, end = p.coefficients(duration)
-        self.memory = self.memory * decay[..., None] + start[..., None] * self.flux
-        self.memory.addcmul_(end[..., None], flux)
-        self.mean = self.mean - (0.5 * duration * p.mean)[:, None] * (self.flux + flux)
-        self.flux, self.density = flux, density
+        held, slope = self.particles.hold(duration)
+        self.particles.take(flux)
+        self.surface = held - slope * flux
+        self.density = density
         return self.voltage()
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -120,11 +116,10 @@ class SPMe(Batch):
         thermal = self.cell.thermal_voltage
         c = self.salt_now.clamp_min(LOWEST_CONCENTRATION)
         local = torch.stack(self.salt.ends(c), 1)
-        surface = self.mean - (self.particles.weights[..., None] * self.memory).sum(0)
-        self.surface = surface
-        x = surface.clamp(SURFACE_MARGIN, 1 - SURFACE_MARGIN)
+        x = self.surface.clamp(SURFACE_MARGIN, 1 - SURFACE_MARGIN)
         exchange = self.rate * (x * (1 - x)).sqrt() * local.sqrt()
-        overpotential = 2 * thermal * (self.share * torch.asinh(self.flux / (2 * exchange))).sum(0)
+        flux = self.particles.flux
+        overpotential = 2 * thermal * (self.share * torch.asinh(flux / (2 * exchange))).sum(0)
         log = (self.share * local.log()).sum(0)
         mean = self.salt.mean(c)
         kappa = self.conductivity(mean) * self.conductivity_scale
