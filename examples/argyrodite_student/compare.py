@@ -4,7 +4,7 @@
 
 reads the teacher's runs (`teacher_md.py reference`), runs the student from the same structures for
 the same time, and keeps both as small TRAJECTORY files beside this script. Without arguments the
-kept files are read and both diffusivities printed.
+kept files are read and both diffusivities printed, in some seconds.
 """
 
 import json

@@ -3,8 +3,8 @@
 Every frame kept carries the teacher's energy, forces and stress, so a run serves twice: as
 training data and as the reference that the student's lithium diffusivity is held against.
 
-    python teacher_md.py reference 0 reference_0.extxyz    # 800 K, 20 ps, the reference
-    python teacher_md.py seeds 0:12 seeds.extxyz           # short runs over T, volume, disorder
+    python teacher_md.py reference 0 reference_0.extxyz    # 800 K, 20 ps: 35 minutes on one core
+    python teacher_md.py seeds 0:16 seeds.extxyz           # short runs over T, volume, disorder; 20
 """
 
 import sys

@@ -5,7 +5,9 @@ transference number that varies, no double layer. Landesfeind and Gasteiger's el
 first two, and atomistic simulation gives the third. They travel in a sidecar beside the file, with
 the electrolyte's Laws and their draws; the reasons are printed.
 
-    python study.py            # writes results/bpx_exchange/cell.json and its sidecar, reads them
+    python study.py            # 6 s on one core
+
+writes results/bpx_exchange/cell.json and its sidecar, and reads them.
 
 References: https://doi.org/10.1149/2.0571912jes (Landesfeind, Gasteiger 2019),
 https://doi.org/10.1149/1945-7111/ab9050 (Chen et al. 2020), https://bpxstandard.com.

@@ -10,7 +10,7 @@ which tends to the time :math:`\lambda_D L / D` only where the double layers are
 is another matter: the layers take up so much salt that the middle is left poor in it, and the cell
 charges more slowly.
 
-    python study.py            # writes charging_transient.png
+    python study.py            # 7 s on one core; writes charging_transient.png
 
 Reference: https://doi.org/10.1103/PhysRevE.70.021506 (Bazant, Thornton, Ajdari 2004).
 """

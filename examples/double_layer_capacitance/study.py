@@ -5,7 +5,7 @@ puts a layer in series that no ion enters. Ions of finite size (Bikerman; Kilic,
 fill the layer: C rises, turns and falls. Each is known in closed form; finite elements solve the
 same boundary-value problem and must agree with it.
 
-    python study.py            # writes double_layer_capacitance.png
+    python study.py            # 3 s on one core; writes double_layer_capacitance.png
 
 References: https://doi.org/10.1021/cr60130a002 (Grahame 1947),
 https://doi.org/10.1103/PhysRevE.75.021502 (Kilic, Bazant, Ajdari 2007).

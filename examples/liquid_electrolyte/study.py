@@ -15,7 +15,7 @@ and thermodynamic factor. The way there:
 So that the answer can be judged, the twenty points here are not simulated: they are the measured
 functions of LiPF6 in EC:EMC 3:7, seen through the noise of a short run, 10 % on each.
 
-    python study.py            # writes liquid_electrolyte.png
+    python study.py            # 15 s on one core; writes liquid_electrolyte.png
 
 Reference: https://doi.org/10.1149/2.0571912jes (Landesfeind, Gasteiger 2019).
 """

@@ -6,7 +6,7 @@
     python compare.py forces FOLDER    # errors on held-out, the teacher's and the students' frames
     python compare.py field FOLDER     # what the teacher misses of electrodes' field, by depth
     python compare.py cost FOLDER      # CPU time a step, beside the teacher and plain torch-sim
-    python compare.py                  # reads what is kept here and prints all of it
+    python compare.py                  # reads what is kept here and prints it: 8 s
 
 FOLDER is where `train.py` worked. The runs are kept as ``teacher_1100K.nc`` and
 ``students_1100K.nc`` (positions, thinned) and all numbers in ``compared.json`` beside this script.

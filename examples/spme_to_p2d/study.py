@@ -6,7 +6,7 @@ voltage what is lacking, inside PyBaMM, cut-offs and all. An ensemble says after
 trust it, and abstains where it was never trained: at 4C this cell uses up its electrolyte, and no
 correction of a voltage helps there.
 
-    python study.py            # writes spme_to_p2d.png
+    python study.py            # 15 s on one core; writes spme_to_p2d.png
 
 Reference: https://doi.org/10.1149/2.0341915jes (Marquis et al. 2019, SPMe).
 """
