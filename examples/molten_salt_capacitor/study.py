@@ -12,16 +12,25 @@ netCDF.
 
 The students (`examples/molten_salt_student`) learnt what SevenNet-0 says of the melt less formal
 charges in a medium of permittivity 2, that of the ions' electrons; here the charges come back with
-the electrodes, in the same medium. Each student runs on its own, and what they differ by is the
-potential's share of the error. Fumi and Tosi's rigid ions, in a vacuum, are the oracle beside.
+the electrodes, in the same medium. Each student runs on its own, and what they differ by beyond
+their sampling errors is the potential's share of the error; runs of 3 ps are too short to tell any
+in the charge. Fumi and Tosi's rigid ions, in a vacuum, are the oracle beside.
 
-Recorded, in µF cm-2: a cell of the students holds 4.4 ± 0.4 by the slope of the charge (3 x 3 ps)
-and 3.9 to 4.9 by its fluctuations, each electrode 8.8 ± 0.7; of Fumi and Tosi's ions 2.6 ± 0.4
-(8 ps) and 2.3 to 3.0, 5.1 ± 0.8. Most of the difference is the medium, which doubles what the gap
-before an electrode holds, and more than it ought to, since it fills that gap as well.
+A medium throughout fills the gap between plate and melt as well, where there are no electrons: it
+is taken out of there (`atomistic.observables.gaps`), as a capacitor in series with the cell that
+was run. The gap is where ions of either kind first reach half of their density, less their radius:
+1.5 ± 0.5 Å, the error being what sodium and chloride differ by. So the students' voltages are those
+that were set and what falls in the gaps, -1.8 to 1.7 V.
+
+Recorded, in µF cm-2: a cell of the students holds 2.5 ± 0.3 by the slope of the charge (3 x 3 ps)
+and 2.5 ± 0.4 to 2.9 ± 0.7 by its fluctuations, each electrode 5.0 ± 0.7, nearly all of the error
+from the gap; of Fumi and Tosi's ions 2.6 ± 0.1 (8 ps) and 2.4 ± 0.3 to 3.1 ± 0.9, 5.1 ± 0.4. With
+the medium throughout, recorded beside, the students' cell would hold 4.4 ± 0.3. Electrodes of
+theirs carry no charge at -0.24 ± 0.03 V against the melt, of Fumi and Tosi's at 0.01 ± 0.05 V.
 
 References: https://doi.org/10.1016/0022-3697(64)90159-3 (ions),
-https://doi.org/10.1063/1.2464084 (a molten salt at an electrode).
+https://doi.org/10.1063/1.2464084 (a molten salt at an electrode),
+https://doi.org/10.1107/S0567739476001551 (radii).
 """
 
 import json
@@ -41,6 +50,7 @@ from atomistic.electrostatics.geometry import plates
 from atomistic.electrostatics.walls import Walls
 from atomistic.observables import layers
 from atomistic.observables.capacitance import capacitance, committee
+from atomistic.observables.gaps import edge_of_ions, with_gaps
 from atomistic.observables.interface import profile
 from atomistic.potentials.compose import Among, Sum
 from atomistic.potentials.ionic import sodium_chloride
@@ -54,6 +64,7 @@ SITES, SPACING, GAP = 8, 2.5, 24.0  # of the square plates (Å)
 PAIRS = 116  # of ions: the density of the melt between the walls
 VOLTAGES = (-1.0, -0.5, 0.0, 0.5, 1.0)
 REACH = 2.6  # Å from a plate at which its wall has kT
+RADII = {"Na": 1.02e-10, "Cl": 1.81e-10}  # m, of six neighbours (Shannon)
 HERE = Path(__file__).parent
 STUDENTS = HERE.parent / "molten_salt_student"
 MEMBERS = (1, 2, 3)
@@ -207,6 +218,20 @@ def together(members: list[dict[str, xr.Dataset]]) -> dict[str, xr.Dataset]:
     }
 
 
+def ended(found: dict[str, xr.Dataset], model: Potential) -> dict[str, xr.Dataset]:
+    """Let the medium end where the electrons of the ions do, in results of one filled with it."""
+    permittivity = layers.electrodes_of(model.model).relative_permittivity
+    profiles = [one for name, one in found.items() if name.startswith("/profile")]
+    gap, error = edge_of_ions(profiles, RADII)
+    return {
+        name: check(
+            with_gaps(one, gap=gap, gap_std=error, relative_permittivity=permittivity),
+            PROFILE if name.startswith("/profile") else CAPACITANCE,
+        )
+        for name, one in found.items()
+    }
+
+
 def keep(
     groups: dict[str, dict[str, xr.Dataset]], file: Path, models: list[Potential], **run_as: float
 ) -> None:
@@ -241,8 +266,8 @@ def draw(
     figure, axes = plt.subplots(2, 2, figsize=(9.5, 7), layout="constrained")
     for style, (who, found) in zip(("-", "--"), shown.items(), strict=False):
         profiles = {name: one for name, one in found.items() if name.startswith("/profile")}
-        for number, (name, one) in enumerate(profiles.items()):
-            label = name.split("/")[-1] if style == "-" else None
+        for number, one in enumerate(profiles.values()):
+            label = f"{-float(one['voltage']):+.2f} V" if style == "-" else None
             axes[0, 1].plot(
                 one["z"] * 1e10, one["potential"], style, color=f"C{number}", lw=1, label=label
             )
@@ -286,11 +311,12 @@ def table(found: dict[str, xr.Dataset]) -> None:
     """Print the capacitances."""
     for method in ("slope", "fluctuation"):
         one = found[f"/capacitance/{method}"]
-        ends = [end for end in ("", "_std", "_model_std") if f"surface_charge{end}" in one]
+        ends = ("", "_std", "_model_std", "_gap_std")
         columns = [
             f"{name}{end}"
             for name in ("cell_capacitance", "differential_capacitance", "surface_charge")
             for end in ends
+            if f"{name}{end}" in one
         ]
         print(method, one[columns].to_dataframe().round(4).to_string(), sep="\n")
 
@@ -325,7 +351,11 @@ def main() -> None:
         keep({"": runs[0]}, HERE / "molten_salt.nc", models, picoseconds=length)
         table(runs[0])
         return
-    groups = {"/committee": together(runs)}
+    throughout = together(runs)
+    groups = {"/committee": ended(throughout, models[0])}
+    groups["/medium_throughout"] = {
+        name: found for name, found in throughout.items() if name.startswith("/capacitance")
+    }
     for member, found in zip(members, runs, strict=True):
         groups[f"/member_{member}"] = {
             name: one for name, one in found.items() if name.startswith("/capacitance")

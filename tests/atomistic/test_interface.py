@@ -368,6 +368,10 @@ def test_molten_salt_between_electrodes(example, tmp_path):
     assert near[0] > near[1]
     # nothing passes the walls
     assert float(layer["number_density"].where(layer["z"] < 1e-10).sum()) == 0.0
+    # without a medium there is none to end
+    for name, one in study.ended(found, model).items():
+        for value in ("potential", "surface_charge"):
+            assert one[value].values == pytest.approx(found[name][value].values, abs=1e-12)
     study.draw(found, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
