@@ -11,8 +11,9 @@ import numpy as np
 import xarray as xr
 
 from continuum.cell_mesh import cell_submeshes, pybamm
+from continuum.cell_modes import ModalSPMe
 
-MODELS = ("DFN", "SPMe", "SPM")
+MODELS = ("DFN", "ModalSPMe", "SPMe", "SPM")
 MESH_POINTS = {"x_n": 30, "x_s": 10, "x_p": 30, "r_n": 30, "r_p": 30}
 CURRENT = "Current function [A]"
 LOWEST, HIGHEST = (f"{end} electrolyte concentration [mol.m-3]" for end in ("Lowest", "Highest"))
@@ -57,7 +58,7 @@ def discharge(
     inputs : sequence of mapping
         Value of each input parameter (in its own unit), one mapping for each ``draw``.
     model : str
-        ``"DFN"``, ``"SPMe"`` or ``"SPM"``.
+        ``"DFN"``, ``"SPMe"``, ``"SPM"``, or ``"ModalSPMe"`` (`continuum.cell_modes`).
     initial_state_of_charge : float, optional
         State of charge at the start (1), from 0 to 1 between the voltage limits; if not given, the
         initial concentrations in `parameter_values`, which not every published set has charged.
@@ -304,7 +305,7 @@ def _simulation(
     mesh_points: Mapping[str, int],
     relative_tolerance: float,
 ) -> pybamm.Simulation:
-    equations = getattr(pybamm.lithium_ion, model)()
+    equations = ModalSPMe() if model == "ModalSPMe" else getattr(pybamm.lithium_ion, model)()
     salt = equations.variables["Electrolyte concentration [mol.m-3]"]
     equations.variables[LOWEST], equations.variables[HIGHEST] = pybamm.min(salt), pybamm.max(salt)
     simulation = pybamm.Simulation(

@@ -139,7 +139,7 @@ def discharges(
     overrides : mapping, optional
         As for `couplers.battery.parameter_values`.
     model : str
-        ``"DFN"``, ``"SPMe"`` or ``"SPM"``.
+        ``"DFN"``, ``"SPMe"``, ``"SPM"``, or ``"ModalSPMe"`` (`continuum.cell_modes`).
     time_points : int
         Points in time (1) of each curve.
     mesh_points : mapping, optional

@@ -12,6 +12,7 @@ import numpy as np
 
 from continuum.cell import pybamm
 from continuum.cell_mesh import particle_submeshes
+from continuum.cell_nodes import IfNear, Node
 from couplers.residual.corrector import Corrector, load
 from couplers.residual.features import LEAST_SALT, SIDES, assemble, shapes
 from couplers.residual.parameters import potential_known
@@ -180,9 +181,9 @@ class CorrectedSPMe(pybamm.lithium_ion.SPMe):
         for symbol, value in zip(signature().values(), _kept(chosen).values(), strict=True):
             same = same * (abs(symbol - value) < SAME * abs(value))
         features, says = static + active, _correction(chosen)
-        correction = same * _Node(says, features, "residual_corrector")
+        correction = same * Node(says, features, "residual_corrector")
         voltage = known["Voltage [V]"]
-        known[INSIDE] = same * _Node(_gate(chosen), features, "corrector_weight")
+        known[INSIDE] = same * Node(_gate(chosen), features, "corrector_weight")
         known[CORRECTION] = correction
         known[UNCORRECTED] = voltage
         known["Voltage [V]"] = voltage + correction
@@ -194,7 +195,8 @@ class CorrectedSPMe(pybamm.lithium_ion.SPMe):
             "Maximum voltage [V]": (self.param.voltage_high_cut - voltage, -1),
         }
         cuts = {
-            name: margin + sign * same * _IfNear(says, [margin, *features], "correction_if_near")
+            name: margin
+            + sign * same * IfNear(says, [margin, *features], "correction_if_near", reach=LARGEST)
             for name, (margin, sign) in margins.items()
         }
         self.events = [
@@ -252,55 +254,6 @@ class CorrectedSPMe(pybamm.lithium_ion.SPMe):
     def default_solver(self) -> pybamm.BaseSolver:
         """IDAKLU."""
         return pybamm.IDAKLUSolver()
-
-
-class _Node(pybamm.Function):
-    """A CasADi function of scalars as one node of PyBaMM's graph."""
-
-    __slots__ = ("function_of_scalars",)
-
-    def __init__(self, function: casadi.Function, children: list[pybamm.Symbol], name: str) -> None:
-        self.function_of_scalars = function
-        super().__init__(self._numbers, *children, name=name)
-
-    def _numbers(self, *arguments: np.ndarray) -> np.ndarray:
-        columns = np.broadcast_arrays(*[np.asarray(a, dtype=float).ravel() for a in arguments])
-        return np.array(self.function_of_scalars(np.stack(columns))).reshape(-1, 1)
-
-    def _casadi_evaluate(self, *converted: casadi.MX) -> casadi.MX:
-        return self.function_of_scalars(casadi.vertcat(*converted))
-
-    def _function_new_copy(self, children: list[pybamm.Symbol]) -> _Node:
-        return type(self)(self.function_of_scalars, children, self.name)
-
-    def create_copy(
-        self,
-        new_children: list[pybamm.Symbol] | None = None,
-        perform_simplifications: bool = True,
-    ) -> _Node:
-        children = new_children or [child.new_copy() for child in self.children]
-        return type(self)(self.function_of_scalars, children, self.name)
-
-
-class _IfNear(_Node):
-    """The correction where the first child, a margin (V), is below `LARGEST`; else 0, unworked.
-
-    A cut-off is not near otherwise, whatever the correction. Not even the features are formed
-    then: they become a function of the solver's state, on one side of a switch.
-    """
-
-    __slots__ = ()
-
-    def _numbers(self, *arguments: np.ndarray) -> np.ndarray:
-        margin = np.asarray(arguments[0], dtype=float).reshape(-1, 1)
-        return np.where(margin < LARGEST, super()._numbers(*arguments[1:]), 0.0)
-
-    def _casadi_evaluate(self, *converted: casadi.MX) -> casadi.MX:
-        margin, features = converted[0], casadi.vertcat(*converted[1:])
-        states = casadi.symvar(features)
-        near = casadi.Function("near", states, [self.function_of_scalars(features)])
-        far = casadi.Function("far", states, [casadi.MX(0)])
-        return casadi.Function.if_else("near_or_far", near, far)(margin < LARGEST, *states)
 
 
 def _correction(corrector: Corrector) -> casadi.Function:
