@@ -82,7 +82,7 @@ def frames(
     Raises
     ------
     ValueError
-        If the file is absent, has no frame, or does not name its atoms.
+        If the file is absent, cannot be read, has no frame, or does not name its atoms.
     ImportError
         If chemfiles is needed and not installed.
     """
@@ -115,8 +115,13 @@ def _slice(pattern: str) -> slice:
 
 
 def _of_ase(path: Path, pattern: str) -> Iterator[Frame]:
-    for atoms in ase.io.iread(path, index=pattern):
-        yield Frame(atoms.get_chemical_symbols(), atoms.positions, atoms.cell.array, None)
+    try:
+        for atoms in ase.io.iread(path, index=pattern):
+            yield Frame(atoms.get_chemical_symbols(), atoms.positions, atoms.cell.array, None)
+    except Exception as error:  # ASE's readers raise what they like
+        raise ValueError(
+            f"The trajectory {path} cannot be read by ASE ({type(error).__name__}: {error})."
+        ) from error
 
 
 def _of_lammps(path: Path, elements: Sequence[str], chosen: slice) -> Iterator[Frame]:
@@ -327,8 +332,10 @@ def read_msd(path: str | Path) -> xr.Dataset:
     Raises
     ------
     ValueError
-        If the file is not such a table.
+        If the file is absent or not such a table.
     """
+    if not Path(path).is_file():
+        raise ValueError(f"The file {path} does not exist.")
     try:
         table = np.loadtxt(path, ndmin=2)
     except (OSError, ValueError) as error:

@@ -266,7 +266,13 @@ def accept(
 
 @app.command("train-corrector")
 def train_corrector(
-    case: Annotated[Path, typer.Argument(help="A TOML file with a table \\[corrector].")],
+    case: Annotated[
+        Path,
+        typer.Argument(
+            help="A TOML file with a table \\[corrector]: name, highest_c_rate, and parameter_set "
+            "(a name of PyBaMM's) or bpx (a file)."
+        ),
+    ],
 ) -> None:
     """Train a residual corrector, SPMe to P2D, for a cell of one's own."""
     from multiscale.executors import quiet_imports

@@ -204,6 +204,11 @@ def test_bad_input_gets_one_sentence(tmp_path, walked, monkeypatch):
 
     with pytest.raises(ValueError, match="does not exist"):
         seen(tmp_path / "absent.xyz")
+    with pytest.raises(ValueError, match=r"absent\.out does not exist\.$"):
+        read_msd(tmp_path / "absent.out")
+    (tmp_path / "letter.txt").write_text("Dear all")
+    with pytest.raises(ValueError, match=r"letter\.txt cannot be read by ASE"):
+        seen(tmp_path / "letter.txt")
     with pytest.raises(ValueError, match="no path"):
         observe_files([], interval=1.0, temperature=300.0)
     lammps, options = written_lammps(tmp_path, walked, skip=(50,))
