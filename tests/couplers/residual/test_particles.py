@@ -215,9 +215,12 @@ def test_cells_with_shells_do_not_know_of_each_other(ecker: Cell) -> None:
     time = np.arange(61.0)
     current = ecker.capacity * np.stack([np.sin(time / 9), 6.0 + 0 * time])
     soc = np.array([0.7, 0.05])
-    together = follow(P2D(ecker, soc, points=(6, 3)), current, time)
+    batch = P2D(ecker, soc, points=(6, 3))
+    together = follow(batch, current, time)
     alone = follow(P2D(ecker, soc[:1], points=(6, 3)), current[:1], time)
     assert int(together["end"][1]) < len(time)
+    assert isinstance(batch.particles, Shells)
+    np.testing.assert_allclose(batch.particles.x[..., 1], 0.5, atol=1e-12)
     np.testing.assert_allclose(together["voltage"][0], alone["voltage"][0], rtol=0, atol=1e-9)
 
 
