@@ -24,7 +24,7 @@ UNCORRECTED = "Uncorrected voltage [V]"
 INSIDE = "Corrector weight"
 GATE = 0.02  # of the box's width, over which the correction fades outside it
 LARGEST = 0.2  # V, that no correction exceeds
-SMALL = 1e-3  # scale of the memories as states: a solver's tolerance is absolute for them
+SMALL = 1e-4  # scale of the memories as states: a solver's tolerance is absolute for them
 MESH_POINTS = {"x_n": 25, "x_s": 5, "x_p": 25, "r_n": 24, "r_p": 24}
 
 
