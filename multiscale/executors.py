@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from typing import Any
 Progress = Callable[[int, int, str], None]
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+ENDED = (
+    "A worker process ended before its work did. Either it was killed, perhaps for want of memory, "
+    "or a script was run whose calls do not stand under if __name__ == '__main__': put them there, "
+    "since every worker reads the script again, or use one worker."
+)
 _messages: Any = None
 _stop: Any = None
 
@@ -42,6 +48,11 @@ def spread(
         Number of processes.
     progress : callable, optional
         Called with (done, total, text) summed over the tasks; a task counts 1000.
+
+    Raises
+    ------
+    RuntimeError
+        If a worker ended before its work did. What a task raises is raised here.
     """
     shares, said = [0] * len(arguments), ""
 
@@ -83,9 +94,11 @@ def spread(
                     future.result()
                     # its last message may still be on the way
                     report(futures.index(future), 1, 1, "")
-        except BaseException:  # one failed, or the user wants to stop: stop the others too
+        except BaseException as error:  # one failed, or the user wants to stop: stop the others too
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise RuntimeError(ENDED) from error
             raise
         return [future.result() for future in futures]
 
@@ -108,12 +121,17 @@ def local(workers: int) -> Iterator[Executor]:
     ------
     ValueError
         If there is no worker.
+    RuntimeError
+        If one ended before its work did.
     """
     if workers < 1:
         raise ValueError(f"There are {workers} workers; give at least 1.")
     context = multiprocessing.get_context("spawn")
     with _one_thread_each(), ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield pool
+        try:
+            yield pool
+        except BrokenProcessPool as error:
+            raise RuntimeError(ENDED) from error
 
 
 @contextmanager

@@ -1,11 +1,16 @@
 """Tasks spread over processes give what they give in one."""
 
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from multiscale.executors import THREADS, local, spread
+
+ROOT = Path(__file__).parents[2]
 
 
 def square(number, progress):
@@ -71,3 +76,38 @@ def test_local_processes_have_one_thread_each_and_leave_no_trace():
     assert {name: os.environ.get(name) for name in THREADS} == before
     with pytest.raises(ValueError, match="There are 0 workers; give at least 1"), local(0):
         pass
+
+
+SPREAD = """
+from multiscale.executors import spread
+
+def task(number, tell):
+    return 2 * number
+
+{guard}
+    print(spread(task, [(1,), (2,)], workers=2))
+"""
+LOCAL = """
+from multiscale.executors import local
+
+{guard}
+    with local(1) as pool:
+        print([pool.submit(abs, -2).result(), 4])
+"""
+
+
+@pytest.mark.parametrize("script", [SPREAD, LOCAL])
+def test_a_script_without_a_guard_is_told_what_it_lacks(tmp_path, script):
+    """New processes read the script again, and would start processes of their own."""
+    place = tmp_path / "script.py"
+
+    def run(guard):
+        place.write_text(script.format(guard=guard))
+        return subprocess.run(
+            [sys.executable, place], capture_output=True, text=True, check=False, cwd=ROOT
+        )
+
+    told = run("if True:")
+    assert told.returncode == 1
+    assert "put them there, since every worker reads" in told.stderr.splitlines()[-1]
+    assert run("if __name__ == '__main__':").stdout.strip() == "[2, 4]"
