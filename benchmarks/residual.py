@@ -2,7 +2,7 @@
 
     python -m benchmarks.residual                    # every shipped corrector
     python -m benchmarks.residual Chen2020           # or one
-    python -m benchmarks.residual Chen2020 cycle     # or a part: cycle, rates, charge, batch
+    python -m benchmarks.residual Chen2020 cycle     # or a part of it, see the end of this script
     python -m benchmarks.residual figure             # residual.png, of what is recorded
 
 writes ``residual.json`` beside this script, a part at a time; what is not run again stays as it
@@ -63,7 +63,7 @@ AT_RATES = (
     "corrected SPMe",
 )
 FOREIGN = 8
-RATES = (0.75, 1.5, 2.0)
+RATES, FAST = (0.75, 1.5, 2.0), (2.25, 2.5, 3.0)
 CYCLE = "US06-like, 2C peak"
 
 
@@ -202,6 +202,32 @@ def rates(name, cell, corrector):
     found = {}
     for rate, current, volts in zip(RATES, currents, truth, strict=True):
         found[f"{rate}C"], _ = row_of(name, f"{rate}C", times, current, 1.0, volts)
+    return found
+
+
+def beyond(name, cell, corrector):
+    """Errors (mV) of discharges from full that use up salt, as long as P2D has some left."""
+    times = profiles.slow_times(1800.0)
+    currents = cell.capacity * np.array(FAST)[:, None] * np.ones_like(times)
+    found = {}
+    run = follow(P2D(cell, np.ones(len(FAST)), points=MESHES[1]), currents, times)
+    for k, rate in enumerate(FAST):
+        truth = run["voltage"].values[k]
+        there = np.isfinite(truth)
+        row = {
+            "P2D": {"until_s": float(times[there][-1]), "salt_used_up": bool(run["depleted"][k])}
+        }
+        values = prepared(name, currents[k], times, 1.0)
+        for rival in ("SPMe graded", "modal SPMe"):
+            model, points, submeshes = rivals(name)[rival]
+            made = simulation(model, values, points, submeshes, untested=rival in UNTESTED)
+            solved = made.solve([0, times[-1]], t_interp=times)
+            row[rival] = {
+                **compared(solved, times, truth),
+                "until_s": round(float(solved.t[-1]), 1),
+            }
+        print(name, rate, row, flush=True)
+        found[f"beyond, {rate}C"] = row
     return found
 
 
@@ -430,7 +456,7 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["figure"]:
         draw(result, path.with_suffix(".png"))
         sys.exit()
-    parts = {"cycle": cycle, "rates": rates, "charge": charged, "batch": batch}
+    parts = {"cycle": cycle, "rates": rates, "charge": charged, "beyond": beyond, "batch": batch}
     for name in sys.argv[1:2] or sorted(file.stem for file in SHIPPED.glob("*.npz")):
         known, corrector = read_cell(pybamm.ParameterValues(name)), load(name)
         for part in sys.argv[2:] or parts:

@@ -60,7 +60,8 @@ SPHERE = 4.493409457909064**2  # square of the first root of tan(x) = x
 # A solver's tolerance is absolute for what is small. A reaction mode follows each bend of the
 # current; that is looked at in millionths, not hundred-millionths, of 1C, and 5 times as fast.
 SMALL_REACTION, SMALL_LAG, SMALL_SPREAD = 1e-4, 1e-4, 0.1
-LEAST_SALT = 1.0  # mol m-3
+LEAST_SALT = 1.0  # mol m-3, below which an iteration sees no more than that
+USED_UP = 0.05  # of the salt at rest; two modes of a reaction cannot spare a part of an electrode
 END = 1e-4  # stoichiometries are kept this far from 0 and 1
 FAR = 0.5  # V, from a cut-off beyond which the even reaction's voltage tells
 EVEN = "Voltage of an even reaction [V]"
@@ -72,7 +73,8 @@ class ModalSPMe(pybamm.lithium_ion.SPMe):
     ``"Voltage [V]"``, ``"Terminal voltage [V]"``, both cut-offs and voltage or power control see
     the uneven reaction, and so does the salt. ``"Negative electrode interfacial current density
     [A.m-2]"``, ``"Negative particle surface stoichiometry"`` and those of the positive electrode
-    run over the electrode. `EVEN` stands beside them: SPMe's formula, with this salt.
+    run over the electrode. `EVEN` stands beside them: SPMe's formula, with this salt. A solve ends,
+    as at a cut-off, where less than `USED_UP` of the salt is left.
 
     Solve with the model's own ``default_solver``, IDAKLU that leaves algebraic states out of its
     test of errors (``options={"suppress_algebraic_error": True}``): without that a drive cycle
@@ -131,7 +133,7 @@ class ModalSPMe(pybamm.lithium_ion.SPMe):
             pybamm.FullBroadcast(0, "separator", "current collector"),
             positive.source,
         )
-        c = pybamm.maximum(known["Separator electrolyte concentration [mol.m-3]"], LEAST_SALT)
+        c = _positive(known["Separator electrolyte concentration [mol.m-3]"])
         kappa = p.kappa_e(c, known["Separator temperature [K]"])
         kappa = kappa * known["Separator electrolyte transport efficiency"]
         current = known["Total current density [A.m-2]"]
@@ -156,6 +158,10 @@ class ModalSPMe(pybamm.lithium_ion.SPMe):
             else event
             for event in list(self._events)
         ]
+        lowest = pybamm.min(known["Electrolyte concentration [mol.m-3]"])
+        self.events.append(
+            pybamm.Event("Salt used up somewhere [mol.m-3]", lowest - USED_UP * p.c_e_init)
+        )
 
     def _electrode(self, side: str, T: pybamm.Symbol) -> _Uneven:
         """Add the states of one electrode; return what salt and voltage take of them."""
@@ -217,7 +223,7 @@ class ModalSPMe(pybamm.lithium_ion.SPMe):
         surface = pybamm.maximum(END, pybamm.minimum(surface, 1 - END))
 
         # potential of the solid above the electrolyte, and the salt's
-        c = pybamm.maximum(known[f"{Side} electrolyte concentration [mol.m-3]"], LEAST_SALT)
+        c = _positive(known[f"{Side} electrolyte concentration [mol.m-3]"])
         rest = p.c_e_init
         exchange = particle.j0(c, surface * most, local)
         g = particle.U(surface, local) + 2 * spread(thermal) * pybamm.arcsinh(flux / (2 * exchange))
@@ -263,6 +269,11 @@ class _Uneven:
 
     source: pybamm.Symbol
     potential: pybamm.Symbol
+
+
+def _positive(salt: pybamm.Symbol) -> pybamm.Symbol:
+    """The concentration, or `LEAST_SALT` and less if that is negative, smoothly."""
+    return 0.5 * (salt + pybamm.sqrt(salt**2 + 4 * LEAST_SALT**2))
 
 
 _SALT = "Porosity times concentration [mol.m-3]"

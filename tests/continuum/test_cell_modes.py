@@ -132,6 +132,16 @@ def test_a_discharge_conserves_salt_and_ends_at_the_cut_off_of_the_uneven_reacti
     np.testing.assert_allclose(salt, salt[0], rtol=1e-9)
 
 
+def test_it_ends_where_the_salt_is_used_up():
+    values = pybamm.ParameterValues("Chen2020")
+    values["Current function [A]"] = 3 * values["Nominal cell capacity [A.h]"]
+    solution = pybamm.Simulation(ModalSPMe(), parameter_values=values).solve([0, 900])
+    assert "Salt used up" in solution.termination
+    salt = solution["Electrolyte concentration [mol.m-3]"].entries
+    assert salt[:, -1].min() == pytest.approx(0.05 * salt[0, 0], rel=1e-3)
+    assert salt[:, :-1].min() > 0.05 * salt[0, 0]
+
+
 def test_a_charge_at_constant_current_then_voltage_holds_the_voltage_of_the_uneven_reaction():
     experiment = pybamm.Experiment(
         ["Charge at 1C until 4.2 V", "Hold at 4.2 V until C/3", "Discharge at 1C for 60 seconds"]
