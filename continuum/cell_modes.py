@@ -54,14 +54,14 @@ import numpy as np
 from continuum.cell_mesh import particle_submeshes, pybamm
 from continuum.cell_nodes import IfNear
 
-ORDER = 2
+ORDER = 3
 MESH_POINTS = {"x_n": 16, "x_s": 4, "x_p": 16, "r_n": 24, "r_p": 24}
 SPHERE = 4.493409457909064**2  # square of the first root of tan(x) = x
 # A solver's tolerance is absolute for what is small. A reaction mode follows each bend of the
 # current; that is looked at in millionths, not hundred-millionths, of 1C, and 5 times as fast.
 SMALL_REACTION, SMALL_LAG, SMALL_SPREAD = 1e-4, 1e-4, 0.1
 LEAST_SALT = 1.0  # mol m-3, below which an iteration sees no more than that
-USED_UP = 0.05  # of the salt at rest; two modes of a reaction cannot spare a part of an electrode
+USED_UP = 0.05  # of the salt at rest; few modes of a reaction cannot spare a part of an electrode
 END = 1e-4  # stoichiometries are kept this far from 0 and 1
 FAR = 0.5  # V, from a cut-off beyond which the even reaction's voltage tells
 EVEN = "Voltage of an even reaction [V]"
