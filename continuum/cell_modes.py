@@ -51,7 +51,8 @@ from typing import Any
 import casadi
 import numpy as np
 
-from continuum.cell_mesh import particle_submeshes, pybamm
+from continuum.cell_beyond import BeyondSPMe
+from continuum.cell_mesh import pybamm
 from continuum.cell_nodes import IfNear
 
 ORDER = 3
@@ -67,7 +68,7 @@ FAR = 0.5  # V, from a cut-off beyond which the even reaction's voltage tells
 EVEN = "Voltage of an even reaction [V]"
 
 
-class ModalSPMe(pybamm.lithium_ion.SPMe):
+class ModalSPMe(BeyondSPMe):
     """SPMe whose reaction is uneven by a few modes, for ``pybamm.Simulation`` and experiments.
 
     ``"Voltage [V]"``, ``"Terminal voltage [V]"``, both cut-offs and voltage or power control see
@@ -105,6 +106,8 @@ class ModalSPMe(pybamm.lithium_ion.SPMe):
     True
     """
 
+    mesh_points = MESH_POINTS
+
     def __init__(
         self,
         options: dict[str, Any] | None = None,
@@ -114,15 +117,6 @@ class ModalSPMe(pybamm.lithium_ion.SPMe):
         if order < 1:
             raise ValueError(f"order is {order}, expected 1 or more modes; SPMe itself has none.")
         super().__init__(options, name)
-        refused = [
-            f"{key} = {value!r}"
-            for key, value in (options or {}).items()
-            if value != pybamm.BatteryModelOptions({})[key]
-        ]
-        if refused:
-            raise ValueError(
-                f"ModalSPMe holds for SPMe with default options, not {', '.join(refused)}."
-            )
         self.order = order
         known, p = self.variables, self.param
         T = known["X-averaged cell temperature [K]"]
@@ -139,25 +133,12 @@ class ModalSPMe(pybamm.lithium_ion.SPMe):
         current = known["Total current density [A.m-2]"]
         across = current * p.s.L * pybamm.x_average(1 / kappa)
         voltage = positive.potential - negative.potential - across
-        even = known["Voltage [V]"]
-        known[EVEN] = even
-        known["Voltage [V]"] = known["Terminal voltage [V]"] = voltage
-        known["Battery voltage [V]"] = voltage * p.n_cells
-        margins = {
-            "Minimum voltage [V]": (even - p.voltage_low_cut, 1),
-            "Maximum voltage [V]": (p.voltage_high_cut - even, -1),
-        }
-        cuts = {
-            name: margin
-            + sign * IfNear(_SAME, [margin, voltage - even], "uneven_if_near", reach=FAR)
-            for name, (margin, sign) in margins.items()
-        }
-        self.events = [
-            pybamm.Event(event.name, cuts[event.name], event.event_type)
-            if event.name in cuts
-            else event
-            for event in list(self._events)
-        ]
+        apart = voltage - known["Voltage [V]"]
+        self.see(
+            voltage,
+            kept_as=EVEN,
+            if_near=lambda margin: IfNear(_SAME, [margin, apart], "uneven_if_near", reach=FAR),
+        )
         lowest = pybamm.min(known["Electrolyte concentration [mol.m-3]"])
         self.events.append(
             pybamm.Event("Salt used up somewhere [mol.m-3]", lowest - USED_UP * p.c_e_init)
@@ -246,16 +227,6 @@ class ModalSPMe(pybamm.lithium_ion.SPMe):
             source=source * (1 - p.t_plus(c, local)) / p.F,
             potential=average(g) - average((1 - xi) * solid_drop) + average(xi * ionic_drop),
         )
-
-    @property
-    def default_submesh_types(self) -> dict[str, Any]:
-        """PyBaMM's, with particles on `continuum.cell_mesh.ParticleSubMesh`."""
-        return {**super().default_submesh_types, **particle_submeshes()}
-
-    @property
-    def default_var_pts(self) -> dict[str, int]:
-        """PyBaMM's, with `MESH_POINTS`."""
-        return {**super().default_var_pts, **MESH_POINTS}
 
     @property
     def default_solver(self) -> pybamm.BaseSolver:

@@ -11,7 +11,7 @@ import casadi
 import numpy as np
 
 from continuum.cell import pybamm
-from continuum.cell_mesh import particle_submeshes
+from continuum.cell_beyond import BeyondSPMe
 from continuum.cell_nodes import IfNear, Node
 from couplers.residual.corrector import Corrector, load
 from couplers.residual.features import LEAST_SALT, SIDES, assemble, shapes
@@ -105,7 +105,7 @@ def described(values: pybamm.ParameterValues) -> dict[str, Any]:
     }
 
 
-class CorrectedSPMe(pybamm.lithium_ion.SPMe):
+class CorrectedSPMe(BeyondSPMe):
     """SPMe with the residual corrector, for ``pybamm.Simulation`` and experiments.
 
     The memories of the current are states, in a scale that a solver with the usual tolerances
@@ -142,6 +142,8 @@ class CorrectedSPMe(pybamm.lithium_ion.SPMe):
     True
     """
 
+    mesh_points = MESH_POINTS
+
     def __init__(
         self,
         corrector: str | Path | Corrector = "Chen2020",
@@ -150,15 +152,6 @@ class CorrectedSPMe(pybamm.lithium_ion.SPMe):
     ) -> None:
         chosen = corrector if isinstance(corrector, Corrector) else load(corrector)
         super().__init__(options, name)
-        refused = [
-            f"{key} = {value!r}"
-            for key, value in (options or {}).items()
-            if value != pybamm.BatteryModelOptions({})[key]
-        ]
-        if refused:
-            raise ValueError(
-                f"The corrector was trained on SPMe with default options, not {', '.join(refused)}."
-            )
         self.corrector = chosen
         known = self.variables
         rate = known["Current [A]"] / self.param.Q
@@ -182,29 +175,15 @@ class CorrectedSPMe(pybamm.lithium_ion.SPMe):
             same = same * (abs(symbol - value) < SAME * abs(value))
         features, says = static + active, _correction(chosen)
         correction = same * Node(says, features, "residual_corrector")
-        voltage = known["Voltage [V]"]
         known[INSIDE] = same * Node(_gate(chosen), features, "corrector_weight")
         known[CORRECTION] = correction
-        known[UNCORRECTED] = voltage
-        known["Voltage [V]"] = voltage + correction
-        known["Terminal voltage [V]"] = voltage + correction
-        cells = self.param.n_cells
-        known["Battery voltage [V]"] = (voltage + correction) * cells
-        margins = {
-            "Minimum voltage [V]": (voltage - self.param.voltage_low_cut, 1),
-            "Maximum voltage [V]": (self.param.voltage_high_cut - voltage, -1),
-        }
-        cuts = {
-            name: margin
-            + sign * same * IfNear(says, [margin, *features], "correction_if_near", reach=LARGEST)
-            for name, (margin, sign) in margins.items()
-        }
-        self.events = [
-            pybamm.Event(event.name, cuts[event.name], event.event_type)
-            if event.name in cuts
-            else event
-            for event in list(self._events)
-        ]
+        self.see(
+            known["Voltage [V]"] + correction,
+            kept_as=UNCORRECTED,
+            if_near=lambda margin: (
+                same * IfNear(says, [margin, *features], "correction_if_near", reach=LARGEST)
+            ),
+        )
 
     def _states(self) -> dict[str, pybamm.Symbol]:
         """The states of `couplers.residual.features` as symbols."""
@@ -239,21 +218,6 @@ class CorrectedSPMe(pybamm.lithium_ion.SPMe):
             )
             / rest,
         }
-
-    @property
-    def default_submesh_types(self) -> dict[str, Any]:
-        """PyBaMM's, with particles on `continuum.cell_mesh.ParticleSubMesh`."""
-        return {**super().default_submesh_types, **particle_submeshes()}
-
-    @property
-    def default_var_pts(self) -> dict[str, int]:
-        """PyBaMM's, with `MESH_POINTS`."""
-        return {**super().default_var_pts, **MESH_POINTS}
-
-    @property
-    def default_solver(self) -> pybamm.BaseSolver:
-        """IDAKLU."""
-        return pybamm.IDAKLUSolver()
 
 
 def _correction(corrector: Corrector) -> casadi.Function:

@@ -1,0 +1,91 @@
+"""What models that go beyond SPMe share: default options, particles, another voltage, cut-offs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from continuum.cell_mesh import particle_submeshes, pybamm
+
+
+class BeyondSPMe(pybamm.lithium_ion.SPMe):
+    """SPMe on particles where parabolas are exact, to be given another voltage by `see`.
+
+    Parameters
+    ----------
+    options : dict, optional
+        PyBaMM's options of the SPMe; the default ones alone.
+    name : str
+        Name of the model.
+
+    Raises
+    ------
+    ValueError
+        For options other than the default ones.
+    """
+
+    mesh_points: ClassVar[Mapping[str, int]] = {}
+
+    def __init__(self, options: dict[str, Any] | None, name: str) -> None:
+        super().__init__(options, name)
+        refused = [
+            f"{key} = {value!r}"
+            for key, value in (options or {}).items()
+            if value != pybamm.BatteryModelOptions({})[key]
+        ]
+        if refused:
+            raise ValueError(
+                f"{type(self).__name__} holds for SPMe with default options, not "
+                f"{', '.join(refused)}."
+            )
+
+    def see(
+        self,
+        voltage: pybamm.Symbol,
+        *,
+        kept_as: str,
+        if_near: Callable[[pybamm.Symbol], pybamm.Symbol],
+    ) -> None:
+        """Let the voltage be another one, for variables, control and both cut-offs.
+
+        Parameters
+        ----------
+        voltage : pybamm.Symbol
+            The voltage (V).
+        kept_as : str
+            Name of the variable (V) that keeps SPMe's.
+        if_near : callable
+            Of how far SPMe's is from a cut-off (V): what `voltage` is beyond it (V), or 0 if that
+            is far; such as a `continuum.cell_nodes.IfNear`.
+        """
+        known, p = self.variables, self.param
+        plain = known["Voltage [V]"]
+        known[kept_as] = plain
+        known["Voltage [V]"] = known["Terminal voltage [V]"] = voltage
+        known["Battery voltage [V]"] = voltage * p.n_cells
+        low, high = plain - p.voltage_low_cut, p.voltage_high_cut - plain
+        cuts = {
+            "Minimum voltage [V]": low + if_near(low),
+            "Maximum voltage [V]": high - if_near(high),
+        }
+        self.events = [
+            pybamm.Event(event.name, cuts[event.name], event.event_type)
+            if event.name in cuts
+            else event
+            for event in list(self._events)
+        ]
+
+    @property
+    def default_submesh_types(self) -> dict[str, Any]:
+        """PyBaMM's, with particles on `continuum.cell_mesh.ParticleSubMesh`."""
+        return {**super().default_submesh_types, **particle_submeshes()}
+
+    @property
+    def default_var_pts(self) -> dict[str, int]:
+        """PyBaMM's, with the model's own `mesh_points`."""
+        return {**super().default_var_pts, **self.mesh_points}
+
+    @property
+    def default_solver(self) -> pybamm.BaseSolver:
+        """IDAKLU."""
+        return pybamm.IDAKLUSolver()
