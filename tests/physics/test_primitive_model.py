@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch_sim as ts
+import xarray as xr
 from ase import Atoms
 from scipy.constants import epsilon_0
 from scipy.integrate import quad
@@ -235,3 +236,29 @@ def test_what_changes_the_free_energy_changes_the_charge_by_its_slope(study):
     # ions drawn to their images and to each other charge the electrodes more
     gaussians, loop = study.beyond_mean_field(12.0)
     assert 0 < loop < 0.01 * gaussians
+
+
+def test_the_record_meets_the_equation_at_every_voltage(study):
+    with xr.open_datatree(study.HERE / "primitive_model.nc", engine="h5netcdf") as tree:
+        charge, over, slope, fluctuation = (
+            tree[name].to_dataset().load()
+            for name in ("charge", "handed_over", "slope", "fluctuation")
+        )
+    assert tuple(charge["voltage"].values) == study.VOLTAGES
+    assert charge["md_charge"].values[1:] == pytest.approx(
+        charge["pb_charge"].values[1:], rel=0.015
+    )
+    # what mean field leaves out is worked out anew
+    at = 4
+    expected = np.array(study.beyond_mean_field(study.VOLTAGES[at]))
+    pb = float(charge["pb_charge"][at])
+    left_out = [float(charge[name][at]) for name in ("from_width", "from_correlation")]
+    assert expected == pytest.approx([pb + left_out[0], left_out[1]], rel=1e-3)
+    apart = charge["md_charge"] - charge["pb_charge"]
+    apart -= charge["from_width"] + charge["from_correlation"]
+    assert (abs(apart) < 2 * charge["md_charge_std"]).all()
+    assert (charge["potential_rms"] < 0.01).all()
+    assert (over["surface_charge"] / over["md_surface_charge"]).values == pytest.approx(1, abs=0.02)
+    name = "cell_capacitance"
+    error = np.hypot(slope[f"{name}_std"].values, fluctuation[f"{name}_std"].values)
+    assert (abs(fluctuation[name].values - slope[name].values) < 2 * error).all()
