@@ -14,6 +14,10 @@ how long a run lasts in units of its relaxation is itself uncertain, and taken a
 are told apart as if they were independent make errors two or three times too small where the
 slowest relaxation is a tenth of the run, and the variance itself too small.
 
+On 7000 Gaussian series of two or four runs that last 5 to 500 relaxation times, some of two times,
+draws of the variance hold the truth in 70 and 95 of 100 cases at 68 and 95, one and two standard
+errors of the mean in 72 and 94; at worst, two runs of five times, in 65 and 94, and 72 and 91.
+
 References
 ----------
 Priestley, Spectral Analysis and Time Series, Academic Press (1981), sections 5.2 and 5.3
