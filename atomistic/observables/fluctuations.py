@@ -15,8 +15,8 @@ are told apart as if they were independent make errors two or three times too sm
 slowest relaxation is a tenth of the run, and the variance itself too small.
 
 On 7000 Gaussian series of two or four runs that last 5 to 500 relaxation times, some of two times,
-draws of the variance hold the truth in 70 and 95 of 100 cases at 68 and 95, one and two standard
-errors of the mean in 72 and 94; at worst, two runs of five times, in 65 and 94, and 72 and 91.
+draws of the variance hold the truth in 70 and 95 of 100 cases at 68 and 95 (65 to 74 and 93 to 96
+by kind of series), one and two standard errors of the mean in 72 and 94 (68 to 76 and 90 to 97).
 
 References
 ----------
