@@ -38,21 +38,19 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch_sim
 import xarray as xr
 from ase import Atoms
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "molten_salt_student"))
+import frames
+
 from atomistic.dynamics import Schedule, sample
-from atomistic.electrostatics.electrodes import ConstantPotential, Electrode
-from atomistic.electrostatics.geometry import plates
-from atomistic.electrostatics.walls import Walls
 from atomistic.observables import layers
 from atomistic.observables.capacitance import capacitance, committee
 from atomistic.observables.gaps import edge_of_ions, with_gaps
 from atomistic.observables.interface import profile
-from atomistic.potentials.compose import Among, Sum
 from atomistic.potentials.ionic import sodium_chloride
 from atomistic.potentials.load import Potential, load
 from atomistic.schema import CAPACITANCE, PROFILE
@@ -60,10 +58,9 @@ from atomistic.units import ANGSTROM
 from couplers.contract import check
 
 TEMPERATURE = 1100.0
-SITES, SPACING, GAP = 8, 2.5, 24.0  # of the square plates (Å)
+SITES = 8  # along the square plates
 PAIRS = 116  # of ions: the density of the melt between the walls
 VOLTAGES = (-1.0, -0.5, 0.0, 0.5, 1.0)
-REACH = 2.6  # Å from a plate at which its wall has kT
 RADII = {"Na": 1.02e-10, "Cl": 1.81e-10}  # m, of six neighbours (Shannon)
 HERE = Path(__file__).parent
 STUDENTS = HERE.parent / "molten_salt_student"
@@ -73,17 +70,7 @@ MELTING = 1.5  # ps of the oracle before a student
 
 def cell(seed: int) -> Atoms:
     """Two plates with a shaken grid of ions between them."""
-    side = SITES * SPACING
-    atoms, _ = plates(SITES, SPACING, GAP, room=4.0)
-    rng = np.random.default_rng(seed)
-    count = (6, 6, 7)
-    grid = np.stack(np.meshgrid(*[np.arange(n) for n in count], indexing="ij"), -1).reshape(-1, 3)
-    even = grid.sum(1) % 2 == 0
-    chosen = [rng.permutation(np.flatnonzero(one))[:PAIRS] for one in (even, ~even)]
-    room = np.array([side / count[0], side / count[1], (GAP - 2 * REACH - 1.6) / (count[2] - 1)])
-    ions = grid[np.concatenate(chosen)] * room + [0.0, 0.0, REACH + 0.8]
-    ions += rng.uniform(-0.15, 0.15, ions.shape)
-    return atoms + Atoms(["Na"] * PAIRS + ["Cl"] * PAIRS, positions=ions)
+    return frames.plates(seed, sites=SITES, pairs=PAIRS)
 
 
 def potential(voltages: tuple[float, ...]) -> Potential:
@@ -107,31 +94,8 @@ def learnt(voltages: tuple[float, ...], member: int) -> Potential:
 def _between(
     short_range: Potential, voltages: tuple[float, ...], *, permittivity: float, name: str
 ) -> Potential:
-    sites, dtype = SITES**2, short_range.model.dtype
-    half = [0.5 * one for one in voltages]
-    electrodes = ConstantPotential(
-        cell(0),
-        {"left": Electrode(range(sites)), "right": Electrode(range(sites, 2 * sites))},
-        {"Na": 1.0, "Cl": -1.0},
-        potentials={"left": [-one for one in half], "right": half},
-        boundary="finite field",
-        relative_permittivity=permittivity,
-        cutoff=8.0,
-        accuracy=1e-4,
-        skin=1.0,
-        dtype=dtype,
-    )
-    walls = Walls(
-        low=REACH, high=GAP - REACH, elements=["Na", "Cl"], energy=0.095, length=0.35, dtype=dtype
-    )
-    return Potential(
-        name=name,
-        model=Sum([electrodes, Among(short_range.model, ["Na", "Cl"]), walls]),
-        species=("C", "Na", "Cl"),
-        cutoff=short_range.cutoff,
-        sha256=short_range.sha256,
-        closest_approach=short_range.closest_approach,
-    )
+    made = frames.between_electrodes(short_range, cell(0), voltages, permittivity=permittivity)
+    return replace(made, name=name)
 
 
 def run(

@@ -354,7 +354,7 @@ def test_molten_salt_between_electrodes(example, tmp_path):
         "/capacitance/fluctuation",
     }
     layer = found["/profile/+3.0 V"]
-    area = (study.SITES * study.SPACING * 1e-10) ** 2
+    area = (study.SITES * study.frames.SPACING * 1e-10) ** 2
     step = float(layer["z"][1] - layer["z"][0])
     ions = layer["number_density"].sum("z").values * step * area
     assert ions == pytest.approx([study.PAIRS, study.PAIRS], rel=1e-6)
