@@ -84,7 +84,8 @@ def read_cell(values: pybamm.ParameterValues, *, temperature: float | None = Non
     Parameters
     ----------
     values : pybamm.ParameterValues
-        A complete set without inputs. PyBaMM's functions are evaluated as PyBaMM does.
+        A complete set without inputs. PyBaMM's functions are evaluated as PyBaMM does. The solid
+        diffusivities may depend on the stoichiometry.
     temperature : float, optional
         Temperature (K) of the cell, uniform and constant; the set's ambient one if not given.
 

@@ -70,10 +70,11 @@ class QuickSPMe:
         self.charge = torch.zeros(count, dtype=torch.float64)  # C-rate times s
         self.start = exact.start
         self.per_charge = exact.particles.per_charge[:, None] * torch.as_tensor(per_rate)[:, None]
-        self.shelled = [
-            (k, Shells([pair[k]], self.start[k : k + 1], dtype=SINGLE), per_rate[k])
-            for k in shelled
-        ]
+        self.shelled = shelled
+        if shelled:
+            electrodes = [pair[k] for k in shelled]
+            self.shells = Shells(electrodes, self.start[shelled], dtype=SINGLE)
+            self.flux_per_rate = _single(per_rate[shelled, None])
         # the salt, relative to rest
         rest = cell.concentration
         self.capacity = _single(exact.salt.porosity * exact.salt.widths)
@@ -129,9 +130,9 @@ class QuickSPMe:
             steps = self._coefficients(duration)
             self.linear.mul_(steps[:, :1]).addmm_(steps[:, 1:], self.rate)
             self._diffuse(middle, duration)
-        for _, shells, per_rate in self.shelled:
-            shells.hold(duration)
-            shells.take((per_rate * rate)[None])
+        if self.shelled:
+            self.shells.hold(duration)
+            self.shells.take(self.flux_per_rate * rate)
         return self._voltage(rate)
 
     def _coefficients(self, duration: float) -> torch.Tensor:
@@ -174,8 +175,8 @@ class QuickSPMe:
         f = self.features
         mean = (self.start - self.per_charge * self.charge).to(SINGLE)
         gradient = self.gradients @ self.linear
-        for k, shells, _ in self.shelled:
-            torch.sub(shells.x[-1, 0], mean[k], out=gradient[k])
+        if self.shelled:
+            gradient[self.shelled] = self.shells.x[-1] - mean[self.shelled]
         surface = (mean + gradient).clamp_(SURFACE_MARGIN, 1 - SURFACE_MARGIN)
         local = torch.cat([self.salt[:n], self.salt[-n:]])
         local.clamp_min_(LOWEST_CONCENTRATION / self.cell.concentration)
