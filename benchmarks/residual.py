@@ -32,7 +32,8 @@ import numpy as np
 import torch
 
 from continuum.cell import pybamm
-from continuum.cell_mesh import STRETCH, particle_submeshes
+from continuum.cell_beyond import STRETCH
+from continuum.cell_mesh import particle_submeshes
 from continuum.cell_modes import ModalSPMe
 from couplers.residual import profiles
 from couplers.residual.after import correct

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from continuum.cell_mesh import particle_submeshes, pybamm
 
+STRETCH = 4.0  # of the particles: drive cycles look closer at the surface than discharges
+
 
 class BeyondSPMe(pybamm.lithium_ion.SPMe):
     """SPMe on particles where parabolas are exact, to be given another voltage by `see`.
@@ -78,7 +80,7 @@ class BeyondSPMe(pybamm.lithium_ion.SPMe):
     @property
     def default_submesh_types(self) -> dict[str, Any]:
         """PyBaMM's, with particles on `continuum.cell_mesh.ParticleSubMesh`."""
-        return {**super().default_submesh_types, **particle_submeshes()}
+        return {**super().default_submesh_types, **particle_submeshes(stretch=STRETCH)}
 
     @property
     def default_var_pts(self) -> dict[str, int]:
