@@ -14,7 +14,8 @@ The students (`examples/molten_salt_student`) learnt what SevenNet-0 says of the
 charges in a medium of permittivity 2, that of the ions' electrons; here the charges come back with
 the electrodes, in the same medium. Each student runs on its own, and what they differ by beyond
 their sampling errors is the potential's share of the error; in runs of 9 ps none can be told, so
-that they agree on a cell with the medium throughout to within 4 %. Fumi and Tosi's rigid ions, in a vacuum, are the oracle beside.
+that they agree on a cell with the medium throughout to within 4 %. Fumi and Tosi's rigid ions, in
+a vacuum, are the oracle beside.
 
 A medium throughout fills the gap between plate and melt as well, where there are no electrons: it
 is taken out of there (`atomistic.observables.gaps`), as a capacitor in series with the cell that
