@@ -40,7 +40,7 @@ from couplers.residual.after import correct
 from couplers.residual.batch import Corrected, simulate
 from couplers.residual.corrector import SHIPPED, load
 from couplers.residual.data import HELD_OUT, drawn_electrolytes, own_electrolytes
-from couplers.residual.model import MESH_POINTS, CorrectedSPMe
+from couplers.residual.model import MESH_POINTS, CorrectedSPMe, electrolyte_at_rest
 from couplers.residual.p2d import P2D, follow
 from couplers.residual.parameters import read_cell
 
@@ -64,6 +64,8 @@ AT_RATES = (
     "corrected SPMe",
 )
 FOREIGN = 8
+AT_REST = electrolyte_at_rest()
+TEMPERATURES = (278.15, 318.15)
 RATES, FAST = (0.75, 1.5, 2.0), (2.25, 2.5, 3.0)
 CYCLE = "US06-like, 2C peak"
 
@@ -163,14 +165,17 @@ def of_electrolytes(values, seconds, truth, drawn):
     apart = []
     for k in range(1, FOREIGN + 1):
         other = values.copy()
-        for key, scale in (
-            ("Electrolyte diffusivity [m2.s-1]", "diffusivity_scale"),
-            ("Electrolyte conductivity [S.m-1]", "conductivity_scale"),
-            ("Thermodynamic factor", "thermodynamic_factor_scale"),
-        ):
-            other[key] = scaled(values[key], drawn[scale][k])
         shift = drawn["transference_number_shift"][k]
         other["Cation transference number"] = values["Cation transference number"] + shift
+        key = "Electrolyte conductivity [S.m-1]"
+        other[key] = scaled(values[key], drawn["conductivity_scale"][k])
+        # some sets form these two from the others
+        for key, name in (
+            ("Electrolyte diffusivity [m2.s-1]", "diffusivity"),
+            ("Thermodynamic factor", "thermodynamic_factor"),
+        ):
+            moved = other.evaluate(AT_REST[name]) / values.evaluate(AT_REST[name])
+            other[key] = scaled(values[key], drawn[f"{name}_scale"][k] / moved)
         made = simulation(ModalSPMe(), other, None, None, untested=True)
         found = made.solve([0, seconds[-1]], t_interp=seconds)
         apart.append(compared(found, seconds, truth[k]))
@@ -232,6 +237,30 @@ def beyond(name, cell, corrector):
     return found
 
 
+def weather(name, cell, corrector):
+    """Errors (mV) of discharges at 1C from full at other temperatures (K)."""
+    times = profiles.slow_times(5400.0, step=20.0)
+    current = np.full(times.size, cell.capacity)
+    found = {}
+    for kelvin in TEMPERATURES:
+        values = prepared(name, current, times, 1.0)
+        values.update(dict.fromkeys(("Ambient temperature [K]", "Initial temperature [K]"), kelvin))
+        other = read_cell(values, temperature=kelvin)
+        coarse, fine = (
+            follow(P2D(other, np.ones(1), points=mesh), current[None], times)["voltage"].values[0]
+            for mesh in MESHES
+        )
+        row = {}
+        for rival in ("SPMe graded", "modal SPMe"):
+            model, points, submeshes = rivals(name)[rival]
+            made = simulation(model, values, points, submeshes, untested=rival in UNTESTED)
+            solved = made.solve([0, times[-1]], t_interp=times)
+            row[rival] = compared(solved, times, fine + (fine - coarse) / 3)
+        print(name, kelvin, row, flush=True)
+        found[f"1C at {kelvin} K"] = row
+    return found
+
+
 def row_of(name, label, times, current, soc, truth):
     """Every rival on one current, then the ensemble afterwards."""
     values, constant = prepared(name, current, times, soc), np.ptp(current) == 0
@@ -247,9 +276,11 @@ def row_of(name, label, times, current, soc, truth):
             row[rival]["compiled_cpu_ms"] = round(quick, 1)
         print(name, label, rival, row[rival], flush=True)
     # one solve that keeps all, for the band
-    kept = pybamm.Simulation(CorrectedSPMe(name), parameter_values=values).solve(
-        [0, times[-1]], t_interp=times
-    )
+    kept = pybamm.Simulation(
+        CorrectedSPMe(name),
+        parameter_values=values,
+        solver=pybamm.IDAKLUSolver(rtol=1e-6, atol=1e-8),
+    ).solve([0, times[-1]], t_interp=times)
     after = correct(kept, values, name)
     both = np.interp(times, kept.t, after["voltage"], right=np.nan) - truth
     away = np.interp(times, kept.t, after["abstained"]) > 0
@@ -295,7 +326,7 @@ def gap(values, times, truth):
     for x, r in ((24, 20), (48, 20), (24, 40)):
         points = {"x_n": x, "x_s": x // 2, "x_p": x, "r_n": r, "r_p": r}
         model = pybamm.lithium_ion.DFN()
-        made = simulation(model, values, points, graded(model, 4.0), tolerance=1e-7)
+        made = simulation(model, values, points, graded(model), tolerance=1e-7, untested=True)
         volts.append(made.solve([0, times[-1]], t_interp=times)["Voltage [V]"].entries)
     limit = 2 * volts[1] - volts[0] + (volts[2] - volts[0]) * 4 / 3
     error = 1e3 * (truth - limit)[times >= 1]
@@ -457,7 +488,8 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["figure"]:
         draw(result, path.with_suffix(".png"))
         sys.exit()
-    parts = {"cycle": cycle, "rates": rates, "charge": charged, "beyond": beyond, "batch": batch}
+    parts = {"cycle": cycle, "rates": rates, "charge": charged, "beyond": beyond}
+    parts |= {"weather": weather, "batch": batch}
     for name in sys.argv[1:2] or sorted(file.stem for file in SHIPPED.glob("*.npz")):
         known, corrector = read_cell(pybamm.ParameterValues(name)), load(name)
         for part in sys.argv[2:] or parts:

@@ -9,7 +9,8 @@ of two, one thread.
 
 Two moments keep the salt physical and end with P2D; but what a step costs is reading potentials and
 moving salt at all places, not the tridiagonal system that the moments replace. So they stay here,
-and beyond SPMe the batched P2D itself is the model to take.
+and in batch P2D itself is the model to take beyond SPMe. Inside PyBaMM `continuum.cell_modes` is:
+its particles have moments too, and a solver of one cell pays for states.
 """
 
 import json
