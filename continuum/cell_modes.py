@@ -37,10 +37,10 @@ current: the difference of
 
 of both electrodes (with :math:`-I` in the positive), less the separator's drop.
 
-On a drive cycle of eight published sets it is 0.006 to 0.07 mV (RMS) from P2D, at 0.75C from full at
-most 0.23 mV; at 2C, where Chen2020 and OKane2022 are nearly out of salt, 1.9 mV, half of it for 16
-mesh cells in an electrode (`benchmarks/residual.py`). Give more cells there (`var_pts`), and more
-shells where a particle's diffusivity varies with its stoichiometry.
+On a drive cycle of eight published sets it is 0.006 to 0.07 mV (RMS) from P2D, at 0.75C from full
+at most 0.23 mV; at 2C, where Chen2020 and OKane2022 are nearly out of salt, 1.9 mV, half of it for
+16 mesh cells in an electrode (`benchmarks/residual.py`). Give more cells there (`var_pts`), and
+more shells where a particle's diffusivity varies with its stoichiometry.
 
 References
 ----------
