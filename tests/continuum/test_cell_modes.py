@@ -148,6 +148,24 @@ def test_three_lags_stand_for_a_sphere():
     assert (weights / rates).sum() == pytest.approx((2 / squares**2).sum(), rel=1e-8)
 
 
+def test_tables_of_potentials_and_diffusivities_do_not_stop_it():
+    """Ecker2015 from full at 2C: kinks of a table, were they in the solver's iteration, do."""
+    values = pybamm.ParameterValues("Ecker2015")
+    values.set_initial_state(1.0)
+    values["Current function [A]"] = 2 * values["Nominal cell capacity [A.h]"]
+    times = np.linspace(0, 600, 31)
+    modal = solved(ModalSPMe(), values, times)
+    truth = solved(
+        pybamm.lithium_ion.DFN(),
+        values,
+        times,
+        points={"x_n": 24, "x_s": 8, "x_p": 24, "r_n": 60, "r_p": 60},
+        submeshes=cell_submeshes(pybamm.lithium_ion.DFN()),
+    )
+    apart = modal["Voltage [V]"].entries - truth["Voltage [V]"].entries
+    assert 1e3 * np.sqrt(np.mean(apart[1:] ** 2)) < 1.0
+
+
 def test_it_ends_where_the_salt_is_used_up():
     values = pybamm.ParameterValues("Chen2020")
     values["Current function [A]"] = 3 * values["Nominal cell capacity [A.h]"]
