@@ -70,8 +70,9 @@ RATES = (SLOWEST, 85.0, 2000.0)
 _REST, _SLOPE = 1 / 5 - 2 / SLOWEST, 1 / 175 - 2 / SLOWEST**2
 _SECOND = (_SLOPE - _REST / RATES[2]) / (1 / RATES[1] - 1 / RATES[2])
 WEIGHTS = (2 / SLOWEST, _SECOND, _REST - _SECOND)
-# A solver's tolerance is absolute for what is small. A reaction mode follows each bend of the
-# current; that is looked at in millionths, not hundred-millionths, of 1C, and 5 times as fast.
+# A solver's absolute tolerance is for the states as they are scaled here: reactions and lags, which
+# follow each bend of the current, are looked at ten thousand times less closely than in units of
+# 1C, and a drive cycle is 5 times as fast.
 SMALL_REACTION, SMALL_LAG, SMALL_SPREAD = 1e-4, 1e-4, 0.1
 LEAST_SALT = 1.0  # mol m-3, below which an iteration sees no more than that
 USED_UP = 0.05  # of the salt at rest; few modes of a reaction cannot spare a part of an electrode
