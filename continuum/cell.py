@@ -86,9 +86,10 @@ def discharge(
     Raises
     ------
     ValueError
-        Lists every fault: unknown model, C-rates that are not positive, fewer than two points, a
-        state of charge outside 0 to 1, inputs that the model does not read or that it lacks; or
-        says which parameter the model reads that the set does not have.
+        Lists every fault: what is no set of parameters, unknown model, C-rates that are not
+        positive, fewer than two points, a state of charge outside 0 to 1, inputs that the model
+        does not read or that it lacks; or says which parameter the model reads that the set does
+        not have.
 
     References
     ----------
@@ -104,7 +105,7 @@ def discharge(
         faults.append(f"time_points is {time_points}, but must be at least 2")
     if len(inputs) == 0:
         faults.append("inputs is empty; give one mapping for each draw, {} for a single one")
-    faults += _faults_of_state(initial_state_of_charge, mesh_points)
+    faults += _faults_of_cell(parameter_values, initial_state_of_charge, mesh_points)
     if faults:
         raise ValueError("Discharge: " + "; ".join(faults) + ".")
 
@@ -235,7 +236,7 @@ def impedance(
     Hallemans et al., J. Electrochem. Soc. 172, 060507 (2025).
     """
     hertz = np.asarray(frequencies, dtype=float)
-    faults = _faults_of_state(initial_state_of_charge, mesh_points)
+    faults = _faults_of_cell(parameter_values, initial_state_of_charge, mesh_points)
     if hertz.ndim != 1 or hertz.size == 0 or np.any(~(hertz > 0)) or np.any(np.isinf(hertz)):
         faults.append("frequencies (Hz) must be positive and finite")
     if faults:
@@ -279,10 +280,17 @@ def impedance(
     )
 
 
-def _faults_of_state(
-    initial_state_of_charge: float | None, mesh_points: Mapping[str, int] | None
+def _faults_of_cell(
+    parameter_values: pybamm.ParameterValues,
+    initial_state_of_charge: float | None,
+    mesh_points: Mapping[str, int] | None,
 ) -> list[str]:
     faults = []
+    if not isinstance(parameter_values, pybamm.ParameterValues):
+        faults.append(
+            f"parameter_values is {parameter_values!r:.80}, expected a set such as "
+            'pybamm.ParameterValues("Chen2020")'
+        )
     if initial_state_of_charge is not None and not 0 <= initial_state_of_charge <= 1:
         faults.append(f"initial_state_of_charge is {initial_state_of_charge}, expected 0 to 1")
     unknown = sorted(set(mesh_points or {}) - set(MESH_POINTS))

@@ -202,6 +202,15 @@ def test_wrong_arguments_are_refused_together() -> None:
         assert word in str(error.value)
 
 
+def test_a_name_in_place_of_a_set_is_refused_in_one_sentence() -> None:
+    for solve in (
+        lambda: discharge("Chen2020", c_rates=[1.0]),
+        lambda: impedance("Chen2020", frequencies=[1.0]),
+    ):
+        with pytest.raises(ValueError, match=r"is 'Chen2020', expected a set such as pybamm\.Par"):
+            solve()
+
+
 def test_unknown_missing_and_infinite_inputs_are_refused_together() -> None:
     draws = [{"Electrolyte conductivty [S.m-1]": 0.1}, {CONDUCTIVITY: np.inf}]
     with pytest.raises(ValueError) as error:
