@@ -200,15 +200,31 @@ def rates(name, cell, corrector):
         grid.append(np.round(end) + np.arange(-20.0, 21.0))
     times = np.unique(np.concatenate(grid))
     currents = cell.capacity * np.array(RATES)[:, None] * np.ones_like(times)
-    coarse, fine = (
-        follow(P2D(cell, np.ones(len(RATES)), points=mesh), currents, times)["voltage"].values
-        for mesh in MESHES
-    )
-    truth = fine + (fine - coarse) / 3
+    truth = converged(cell, currents, times)
     found = {}
     for rate, current, volts in zip(RATES, currents, truth, strict=True):
         found[f"{rate}C"], _ = row_of(name, f"{rate}C", times, current, 1.0, volts)
     return found
+
+
+def converged(cell, currents, times):
+    """P2D's voltages (draw, time) from full, its mesh extrapolated to none."""
+    coarse, fine = (
+        follow(P2D(cell, np.ones(len(currents)), points=mesh), currents, times)["voltage"].values
+        for mesh in MESHES
+    )
+    return fine + (fine - coarse) / 3
+
+
+def untaught(name, values, times, truth):
+    """Errors (mV) of what has learnt nothing, and when each ends."""
+    known, row = rivals(name), {}
+    for rival in ("SPMe graded", "modal SPMe"):
+        model, points, submeshes = known[rival]
+        made = simulation(model, values, points, submeshes, untested=rival in UNTESTED)
+        solved = made.solve([0, times[-1]], t_interp=times)
+        row[rival] = {**compared(solved, times, truth), "until_s": round(float(solved.t[-1]), 1)}
+    return row
 
 
 def beyond(name, cell, corrector):
@@ -224,14 +240,7 @@ def beyond(name, cell, corrector):
             "P2D": {"until_s": float(times[there][-1]), "salt_used_up": bool(run["depleted"][k])}
         }
         values = prepared(name, currents[k], times, 1.0)
-        for rival in ("SPMe graded", "modal SPMe"):
-            model, points, submeshes = rivals(name)[rival]
-            made = simulation(model, values, points, submeshes, untested=rival in UNTESTED)
-            solved = made.solve([0, times[-1]], t_interp=times)
-            row[rival] = {
-                **compared(solved, times, truth),
-                "until_s": round(float(solved.t[-1]), 1),
-            }
+        row |= untaught(name, values, times, truth)
         print(name, rate, row, flush=True)
         found[f"beyond, {rate}C"] = row
     return found
@@ -245,17 +254,8 @@ def weather(name, cell, corrector):
     for kelvin in TEMPERATURES:
         values = prepared(name, current, times, 1.0)
         values.update(dict.fromkeys(("Ambient temperature [K]", "Initial temperature [K]"), kelvin))
-        other = read_cell(values, temperature=kelvin)
-        coarse, fine = (
-            follow(P2D(other, np.ones(1), points=mesh), current[None], times)["voltage"].values[0]
-            for mesh in MESHES
-        )
-        row = {}
-        for rival in ("SPMe graded", "modal SPMe"):
-            model, points, submeshes = rivals(name)[rival]
-            made = simulation(model, values, points, submeshes, untested=rival in UNTESTED)
-            solved = made.solve([0, times[-1]], t_interp=times)
-            row[rival] = compared(solved, times, fine + (fine - coarse) / 3)
+        truth = converged(read_cell(values, temperature=kelvin), current[None], times)[0]
+        row = untaught(name, values, times, truth)
         print(name, kelvin, row, flush=True)
         found[f"1C at {kelvin} K"] = row
     return found
@@ -352,16 +352,14 @@ def charged(name, cell, corrector):
     upper = cell.upper_voltage - 0.02
     steps = (f"Charge at 0.5C until {upper} V", f"Hold at {upper} V until C/20")
     found = {}
-    for label, model, mesh in (
-        ("SPMe graded", pybamm.lithium_ion.SPMe(), graded(pybamm.lithium_ion.SPMe())),
-        ("modal SPMe", ModalSPMe(), None),
-        ("corrected SPMe", CorrectedSPMe(name), None),
-    ):
+    known = rivals(name)
+    for label in ("SPMe graded", "modal SPMe", "corrected SPMe"):
+        model, points, mesh = known[label]
         solution = pybamm.Simulation(
             model,
             parameter_values=values,
             experiment=pybamm.Experiment([steps], period="30 seconds"),
-            var_pts=None if label == "modal SPMe" else MESH_POINTS,
+            var_pts=points,
             submesh_types=mesh,
         ).solve(initial_soc=0.2)
         time, keep = np.unique(solution.t, return_index=True)

@@ -7,6 +7,9 @@ from typing import Any, ClassVar
 
 from continuum.cell_mesh import particle_submeshes, pybamm
 
+# A solver's absolute tolerance is for states as they are scaled. What follows each bend of the
+# current, in units of 1C, is looked at that much less closely, and does not shorten the steps.
+SMALL = 1e-4
 STRETCH = 4.0  # of the particles: drive cycles look closer at the surface than discharges
 
 

@@ -57,7 +57,7 @@ from typing import Any
 import casadi
 import numpy as np
 
-from continuum.cell_beyond import BeyondSPMe
+from continuum.cell_beyond import SMALL, BeyondSPMe
 from continuum.cell_mesh import pybamm
 from continuum.cell_nodes import IfNear
 
@@ -70,10 +70,7 @@ RATES = (SLOWEST, 85.0, 2000.0)
 _REST, _SLOPE = 1 / 5 - 2 / SLOWEST, 1 / 175 - 2 / SLOWEST**2
 _SECOND = (_SLOPE - _REST / RATES[2]) / (1 / RATES[1] - 1 / RATES[2])
 WEIGHTS = (2 / SLOWEST, _SECOND, _REST - _SECOND)
-# A solver's absolute tolerance is for the states as they are scaled here: reactions and lags, which
-# follow each bend of the current, are looked at ten thousand times less closely than in units of
-# 1C, and a drive cycle is 5 times as fast.
-SMALL_REACTION, SMALL_LAG, SMALL_SPREAD = 1e-4, 1e-4, 0.1
+SMALL_SPREAD = 0.1  # scale of the spread of stoichiometries as states, beside `SMALL`
 LEAST_SALT = 1.0  # mol m-3, below which an iteration sees no more than that
 USED_UP = 0.05  # of the salt at rest; few modes of a reaction cannot spare a part of an electrode
 END = 1e-4  # stoichiometries are kept this far from 0 and 1
@@ -194,22 +191,14 @@ class ModalSPMe(BeyondSPMe):
         ionic, source = spread(current) * xi, pybamm.Scalar(0)
         modes = []
         for m, (k, cosine, sine) in enumerate(zip(numbers, cosines, sines, strict=True), start=1):
-            kinds = {"reaction": SMALL_REACTION, "spread": SMALL_SPREAD}
-            kinds |= {f"lag {k}": SMALL_LAG for k in range(1, len(RATES) + 1)}
-            states = {
-                kind: pybamm.Variable(f"{Side} {kind} mode {m}", domain="current collector")
-                for kind in kinds
-            }
-            for state in states.values():
-                self.initial_conditions[state] = pybamm.Scalar(0)
-            j, mean, *lags = (states[kind] / small for kind, small in kinds.items())
-            modes.append(states["reaction"])
-            self.rhs[states["spread"]] = -3 / (radius * p.F * most) * unit * j * SMALL_SPREAD
+            mode, j = self._state(f"{Side} reaction mode {m}", SMALL)
+            particles, mean = self._state(f"{Side} spread mode {m}", SMALL_SPREAD)
+            modes.append(mode)
+            self.rhs[particles] = -3 / (radius * p.F * most) * unit * j * SMALL_SPREAD
             behind: pybamm.Symbol = pybamm.Scalar(0)
-            for n, (lag, rate, weight) in enumerate(
-                zip(lags, RATES, WEIGHTS, strict=True), start=1
-            ):
-                self.rhs[states[f"lag {n}"]] = rate * solid / radius**2 * (j - lag) * SMALL_LAG
+            for n, (rate, weight) in enumerate(zip(RATES, WEIGHTS, strict=True), start=1):
+                memory, lag = self._state(f"{Side} lag {n} mode {m}", SMALL)
+                self.rhs[memory] = rate * solid / radius**2 * (j - lag) * SMALL
                 behind = behind + weight * lag
             surface = surface + spread(mean - reach * unit * behind) * cosine
             flux = flux + spread(unit * j) * cosine
@@ -241,6 +230,12 @@ class ModalSPMe(BeyondSPMe):
             source=source * (1 - p.t_plus(c, local)) / p.F,
             potential=average(g) - average((1 - xi) * solid_drop) + average(xi * ionic_drop),
         )
+
+    def _state(self, name: str, small: float) -> tuple[pybamm.Variable, pybamm.Symbol]:
+        """Add a state that is 0 at rest; return it, and what it stands for, larger by 1/small."""
+        state = pybamm.Variable(name, domain="current collector")
+        self.initial_conditions[state] = pybamm.Scalar(0)
+        return state, state / small
 
     @property
     def default_solver(self) -> pybamm.BaseSolver:

@@ -11,7 +11,7 @@ import casadi
 import numpy as np
 
 from continuum.cell import pybamm
-from continuum.cell_beyond import BeyondSPMe
+from continuum.cell_beyond import SMALL, BeyondSPMe
 from continuum.cell_nodes import IfNear, Node
 from couplers.residual.corrector import Corrector, load
 from couplers.residual.features import LEAST_SALT, SIDES, assemble, shapes
@@ -24,7 +24,6 @@ UNCORRECTED = "Uncorrected voltage [V]"
 INSIDE = "Corrector weight"
 GATE = 0.02  # of the box's width, over which the correction fades outside it
 LARGEST = 0.2  # V, that no correction exceeds
-SMALL = 1e-4  # scale of the memories as states: a solver's tolerance is absolute for them
 MESH_POINTS = {"x_n": 25, "x_s": 5, "x_p": 25, "r_n": 24, "r_p": 24}
 
 
@@ -109,7 +108,7 @@ class CorrectedSPMe(BeyondSPMe):
     """SPMe with the residual corrector, for ``pybamm.Simulation`` and experiments.
 
     The memories of the current are states, in a scale that a solver with the usual tolerances
-    keeps to a few thousandths of a C-rate, for with a closer eye on the quickest it would follow
+    keeps to about a hundredth of a C-rate, for with a closer eye on the quickest it would follow
     each bend of the current. The student network is one node of the graph, which the cut-offs look
     at only when SPMe's voltage is within `LARGEST` of them, and
     ``"Voltage [V]"``, ``"Terminal voltage [V]"``, both cut-offs and voltage or power control are

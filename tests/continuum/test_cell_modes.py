@@ -24,6 +24,13 @@ def solved(model, values, times, *, points=None, submeshes=None):
     return simulation.solve([0, times[-1]], t_interp=times)
 
 
+def p2d(values, times, *, x, shells):
+    """PyBaMM's DFN on a graded mesh."""
+    model = pybamm.lithium_ion.DFN()
+    points = {"x_n": x, "x_s": x // 3, "x_p": x, "r_n": shells, "r_p": shells}
+    return solved(model, values, times, points=points, submeshes=cell_submeshes(model))
+
+
 def linear_electrode(values, side, *, kappa, sigma):
     """Resistance (ohm m2) of a porous electrode with linear kinetics (Newman's macroscopic one)."""
     Side = side.capitalize()
@@ -84,13 +91,7 @@ def test_it_is_far_closer_to_p2d_than_spme(name):
     values = pybamm.ParameterValues(name)
     values["Current function [A]"] = 1.5 * values["Nominal cell capacity [A.h]"]
     times = np.linspace(0, 1500, 31)
-    truth = solved(
-        pybamm.lithium_ion.DFN(),
-        values,
-        times,
-        points={"x_n": 30, "x_s": 10, "x_p": 30, "r_n": 30, "r_p": 30},
-        submeshes=cell_submeshes(pybamm.lithium_ion.DFN()),
-    )
+    truth = p2d(values, times, x=30, shells=30)
     model = ModalSPMe()
     modal = solved(model, values, times)
     plain = solved(
@@ -155,13 +156,7 @@ def test_tables_of_potentials_and_diffusivities_do_not_stop_it():
     values["Current function [A]"] = 2 * values["Nominal cell capacity [A.h]"]
     times = np.linspace(0, 600, 31)
     modal = solved(ModalSPMe(), values, times)
-    truth = solved(
-        pybamm.lithium_ion.DFN(),
-        values,
-        times,
-        points={"x_n": 24, "x_s": 8, "x_p": 24, "r_n": 60, "r_p": 60},
-        submeshes=cell_submeshes(pybamm.lithium_ion.DFN()),
-    )
+    truth = p2d(values, times, x=24, shells=60)
     apart = modal["Voltage [V]"].entries - truth["Voltage [V]"].entries
     assert 1e3 * np.sqrt(np.mean(apart[1:] ** 2)) < 1.0
 
