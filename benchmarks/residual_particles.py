@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from continuum.cell import pybamm
-from continuum.cell_mesh import particle_submeshes
 from couplers.residual.features import memory_times
 from couplers.residual.p2d import P2D, follow
 from couplers.residual.parameters import read_cell
@@ -51,7 +50,13 @@ def solved(model, current, seconds, soc, mesh=None):
     if mesh is not None:
         x, r = mesh
         points = {"x_n": x, "x_s": x // 2, "x_p": x, "r_n": r, "r_p": r}
-        own = {**model().default_submesh_types, **particle_submeshes(stretch=STRETCH)}
+        shells = pybamm.MeshGenerator(
+            pybamm.Exponential1DSubMesh, {"side": "right", "stretch": STRETCH}
+        )
+        own = {
+            **model().default_submesh_types,
+            **{f"{side} particle": shells for side in ("negative", "positive")},
+        }
         settings, tight = {"var_pts": points, "submesh_types": own}, 1e-7
     simulation = pybamm.Simulation(
         model(),

@@ -10,11 +10,12 @@ from difflib import get_close_matches
 import numpy as np
 import xarray as xr
 
-from continuum.cell_mesh import cell_submeshes, pybamm
+from continuum.cell_mesh import electrode_submeshes, pybamm
 from continuum.cell_modes import ModalSPMe
+from continuum.cell_particles import ladder_submeshes, on_ladder
 
 MODELS = ("DFN", "ModalSPMe", "SPMe", "SPM")
-MESH_POINTS = {"x_n": 30, "x_s": 10, "x_p": 30, "r_n": 30, "r_p": 30}
+MESH_POINTS = {"x_n": 30, "x_s": 10, "x_p": 30}
 CURRENT = "Current function [A]"
 LOWEST, HIGHEST = (f"{end} electrolyte concentration [mol.m-3]" for end in ("Lowest", "Highest"))
 ROUNDING = 1e-6  # relative, of a concentration that stays where it was
@@ -44,10 +45,11 @@ def discharge(
     with the C-rate :math:`C` and the nominal capacity :math:`Q_0`, until the cut-off voltage or
     1.2 nominal capacities. The model is discretised once and solved with IDAKLU for all draws.
 
-    The mesh has 30 points in each electrode, drawn together towards the separator, and 30 shells in
-    each particle, spaced so that parabolas are exact (`continuum.cell_mesh`). At 1C the voltage of
-    Chen2020 is 0.02 mV (RMS; at most 0.1) from a fine mesh's, on PyBaMM's default one 1.0 (3.4);
-    with a single-ion electrolyte of 0.16 S m-1 0.1 (0.2), on the default 0.3 (2.0).
+    The mesh has 30 points in each electrode, drawn together towards the separator (even ones for
+    the modal model), and in each particle the few shells that answer as a sphere does
+    (`continuum.cell_particles`). At 1C the voltage of Chen2020 is 0.04 mV (RMS; at most 0.1) from
+    a fine mesh's, on PyBaMM's default one 1.0 (3.4); with a single-ion electrolyte of 0.16 S m-1
+    0.1 (0.2), on the default 0.3 (2.0).
 
     Parameters
     ----------
@@ -65,7 +67,8 @@ def discharge(
     time_points : int
         Number of points in time (1) of each curve.
     mesh_points : mapping, optional
-        Number of mesh points (1) by PyBaMM's names, for those that differ from the default.
+        Number of mesh points (1) in ``x_n``, ``x_s``, ``x_p``, for those that differ from the
+        default.
     relative_tolerance : float
         Relative tolerance of the time integration (1).
     concentration_window : tuple of float, optional
@@ -218,7 +221,8 @@ def impedance(
     inputs : mapping, optional
         Value of each input parameter (in its own unit).
     mesh_points : mapping, optional
-        Number of mesh points (1) by PyBaMM's names, for those that differ from the default.
+        Number of mesh points (1) in ``x_n``, ``x_s``, ``x_p``, for those that differ from the
+        default.
 
     Returns
     -------
@@ -243,14 +247,15 @@ def impedance(
         raise ValueError("Impedance: " + "; ".join(faults) + ".")
     values = parameter_values.copy()
     equations = pybamm.lithium_ion.DFN({"surface form": "differential"})
+    on_ladder(equations)
     try:
         if initial_state_of_charge is not None:
             values.set_initial_state(float(initial_state_of_charge))
         simulation = pybamm.EISSimulation(
             equations,
             parameter_values=values,
-            submesh_types=cell_submeshes(equations),
-            var_pts={**MESH_POINTS, **(mesh_points or {})},
+            submesh_types=_submeshes(equations),
+            var_pts={**equations.default_var_pts, **MESH_POINTS, **(mesh_points or {})},
         )
         simulation.build(inputs=dict(inputs or {}))
     except KeyError as error:
@@ -313,7 +318,13 @@ def _simulation(
     mesh_points: Mapping[str, int],
     relative_tolerance: float,
 ) -> pybamm.Simulation:
-    equations = ModalSPMe() if model == "ModalSPMe" else getattr(pybamm.lithium_ion, model)()
+    if model == "ModalSPMe":
+        equations = ModalSPMe()
+        submeshes = equations.default_submesh_types
+    else:
+        equations = getattr(pybamm.lithium_ion, model)()
+        on_ladder(equations)
+        submeshes = _submeshes(equations)
     salt = equations.variables["Electrolyte concentration [mol.m-3]"]
     equations.variables[LOWEST], equations.variables[HIGHEST] = pybamm.min(salt), pybamm.max(salt)
     simulation = pybamm.Simulation(
@@ -324,11 +335,16 @@ def _simulation(
             output_variables=["Voltage [V]", LOWEST, HIGHEST],
             options={"silence_sundials_errors": True},
         ),
-        submesh_types=cell_submeshes(equations),
-        var_pts={**MESH_POINTS, **mesh_points},
+        submesh_types=submeshes,
+        var_pts={**equations.default_var_pts, **MESH_POINTS, **mesh_points},
     )
     simulation.build()
     return simulation
+
+
+def _submeshes(equations: pybamm.BaseModel) -> dict[str, pybamm.MeshGenerator]:
+    """Graded electrodes, and particles of few shells."""
+    return {**equations.default_submesh_types, **electrode_submeshes(), **ladder_submeshes()}
 
 
 def _refuse_wrong_inputs(

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from continuum.cell_mesh import particle_submeshes, pybamm
+from continuum.cell_mesh import pybamm
+from continuum.cell_particles import ladder_submeshes, on_ladder
 
 # A solver's absolute tolerance is for states as they are scaled. What follows each bend of the
 # current, in units of 1C, is looked at that much less closely, and does not shorten the steps.
 SMALL = 1e-4
-STRETCH = 4.0  # of the particles: drive cycles look closer at the surface than discharges
 
 
 class BeyondSPMe(pybamm.lithium_ion.SPMe):
-    """SPMe on particles where parabolas are exact, to be given another voltage by `see`.
+    """SPMe on particles of few shells that answer as spheres, to be given another voltage by `see`.
+
+    The shells are those of `continuum.cell_particles`, 15 whatever ``var_pts`` say.
 
     Parameters
     ----------
@@ -43,13 +45,15 @@ class BeyondSPMe(pybamm.lithium_ion.SPMe):
                 f"{type(self).__name__} holds for SPMe with default options, not "
                 f"{', '.join(refused)}."
             )
+        on_ladder(self)
 
     def see(
         self,
         voltage: pybamm.Symbol,
         *,
         kept_as: str,
-        if_near: Callable[[pybamm.Symbol], pybamm.Symbol],
+        if_near: Callable[[pybamm.Symbol, float], pybamm.Symbol],
+        apart: tuple[float, float],
     ) -> None:
         """Let the voltage be another one, for variables, control and both cut-offs.
 
@@ -60,8 +64,11 @@ class BeyondSPMe(pybamm.lithium_ion.SPMe):
         kept_as : str
             Name of the variable (V) that keeps SPMe's.
         if_near : callable
-            Of how far SPMe's is from a cut-off (V): what `voltage` is beyond it (V), or 0 if that
-            is far; such as a `continuum.cell_nodes.IfNear`.
+            Of how far SPMe's is from a cut-off (V), and within what distance that counts as near
+            (V): what `voltage` is beyond it (V), or 0 if it is not near; such as a
+            `continuum.cell_nodes.IfNear`.
+        apart : tuple of float
+            The most (V) that the two differ by, near the lower cut-off and near the upper.
         """
         known, p = self.variables, self.param
         plain = known["Voltage [V]"]
@@ -70,8 +77,8 @@ class BeyondSPMe(pybamm.lithium_ion.SPMe):
         known["Battery voltage [V]"] = voltage * p.n_cells
         low, high = plain - p.voltage_low_cut, p.voltage_high_cut - plain
         cuts = {
-            "Minimum voltage [V]": low + if_near(low),
-            "Maximum voltage [V]": high - if_near(high),
+            "Minimum voltage [V]": low + if_near(low, apart[0]),
+            "Maximum voltage [V]": high - if_near(high, apart[1]),
         }
         self.events = [
             pybamm.Event(event.name, cuts[event.name], event.event_type)
@@ -82,8 +89,8 @@ class BeyondSPMe(pybamm.lithium_ion.SPMe):
 
     @property
     def default_submesh_types(self) -> dict[str, Any]:
-        """PyBaMM's, with particles on `continuum.cell_mesh.ParticleSubMesh`."""
-        return {**super().default_submesh_types, **particle_submeshes(stretch=STRETCH)}
+        """PyBaMM's, with particles on `continuum.cell_particles.LadderSubMesh`."""
+        return {**super().default_submesh_types, **ladder_submeshes()}
 
     @property
     def default_var_pts(self) -> dict[str, int]:

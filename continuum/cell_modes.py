@@ -22,13 +22,22 @@ surfaces by what diffusion in a sphere makes of them, its slowest mode and two f
 
 .. math::
     \dot x_m = -\frac{3 j_m}{R F c_\mathrm{max}}, \qquad
-    x^\mathrm{s}_m = x_m - \frac{R}{F D c_\mathrm{max}} \sum_{k=1}^3 w_k z_{km}, \qquad
-    \dot z_{km} = \lambda_k^2 \frac{D}{R^2} (j_m - z_{km})
+    x^\mathrm{s}_m = \beta x_m - \frac{R}{F c_\mathrm{max}} \sum_{k=1}^3 w_k z_{km}, \qquad
+    \dot z_{km} = \lambda_k^2 \frac{D_k}{R^2} (j_m - z_{km})
 
-with :math:`\tan\lambda_1 = \lambda_1, w_1 = 2 / \lambda_1^2`, and
-:math:`\sum_k w_k = 1/5, \sum_k w_k / \lambda_k^2 = 1/175` as of all modes, so that a steady flux
-and a slow ramp are exact. Nothing is fitted to P2D. The voltage is P2D's of that
-current: the difference of
+For a constant diffusivity :math:`\beta = 1` and :math:`D w_k` are numbers, with
+:math:`\tan\lambda_1 = \lambda_1, D w_1 = 2 / \lambda_1^2`, and
+:math:`D \sum_k w_k = 1/5, D \sum_k w_k / \lambda_k^2 = 1/175` as of all modes, so that a steady
+flux and a slow ramp are exact. Where :math:`D` varies with the stoichiometry, a small flux more
+bends the steady profile of :math:`\int D\, dx` by the same parabola as ever, and so
+
+.. math::
+    \beta = \frac{1}{D_\mathrm{s} \langle 1/D \rangle}, \qquad
+    \sum_k w_k = \beta \left\langle \frac{1 - r^2/R^2}{2 D} \right\rangle, \qquad
+    D_1 = \langle 1/D \rangle^{-1}, \quad D_2 = D_3 = D_\mathrm{s}
+
+with means over the particle and :math:`D_\mathrm{s}` at its surface. Nothing is fitted to P2D. The
+voltage is P2D's of that current: the difference of
 
 .. math::
     \langle g + \psi \rangle
@@ -37,10 +46,7 @@ current: the difference of
 
 of both electrodes (with :math:`-I` in the positive), less the separator's drop.
 
-On a drive cycle of eight published sets it is 0.006 to 0.07 mV (RMS) from P2D, at 0.75C from full
-at most 0.23 mV; at 2C, where Chen2020 and OKane2022 are nearly out of salt, 1.9 mV, half of it for
-16 mesh cells in an electrode (`benchmarks/residual.py`). Give more cells there (`var_pts`), and
-more shells where a particle's diffusivity varies with its stoichiometry.
+How far it is from P2D, and what it costs, is measured in ``benchmarks/residual.py``.
 
 References
 ----------
@@ -62,7 +68,7 @@ from continuum.cell_mesh import pybamm
 from continuum.cell_nodes import IfNear
 
 ORDER = 3
-MESH_POINTS = {"x_n": 16, "x_s": 4, "x_p": 16, "r_n": 24, "r_p": 24}
+MESH_POINTS = {"x_n": 24, "x_s": 4, "x_p": 24}
 # A sphere's slowest mode, and two rates that stand for all others: their step response is met to
 # 0.4 % of 1/5. The weights keep the sums of all modes', over 1 and over the rates.
 SLOWEST = 4.493409457909064**2  # square of the first root of tan(x) = x
@@ -74,7 +80,7 @@ SMALL_SPREAD = 0.1  # scale of the spread of stoichiometries as states, beside `
 LEAST_SALT = 1.0  # mol m-3, below which an iteration sees no more than that
 USED_UP = 0.05  # of the salt at rest; few modes of a reaction cannot spare a part of an electrode
 END = 1e-4  # stoichiometries are kept this far from 0 and 1
-FAR = 0.5  # V, from a cut-off beyond which the even reaction's voltage tells
+MOST = (0.5, 0.2)  # V, from an even reaction, at the lower and the upper cut-off
 EVEN = "Voltage of an even reaction [V]"
 
 
@@ -147,7 +153,10 @@ class ModalSPMe(BeyondSPMe):
         self.see(
             voltage,
             kept_as=EVEN,
-            if_near=lambda margin: IfNear(_SAME, [margin, apart], "uneven_if_near", reach=FAR),
+            if_near=lambda margin, reach: IfNear(
+                _SAME, [margin, apart], "uneven_if_near", reach=reach
+            ),
+            apart=MOST,
         )
         lowest = pybamm.min(known["Electrolyte concentration [mol.m-3]"])
         self.events.append(
@@ -180,14 +189,14 @@ class ModalSPMe(BeyondSPMe):
         # particles: mean, surface, and how the modes of the reaction spread them
         particle = electrode.prim
         most, radius = particle.c_max, particle.R_typ
-        solid = particle.D(known[f"{Side} electrode stoichiometry"] * most, T)
-        reach = radius / (p.F * solid * most)
+        follow, diffusivities, weights = self._answer(side, particle, T)
+        reach = radius / (p.F * most)
         current = known["Total current density [A.m-2]"]
         if side == "positive":
             current = -current
         unit = p.Q / (p.A_cc * p.n_electrodes_parallel) / (area * L)  # mean reaction at 1C
         flux = spread(current / (area * L))
-        surface = spread(known[f"X-averaged {side} particle surface stoichiometry"])
+        surface = spread(_within(known[f"X-averaged {side} particle surface stoichiometry"]))
         ionic, source = spread(current) * xi, pybamm.Scalar(0)
         modes = []
         for m, (k, cosine, sine) in enumerate(zip(numbers, cosines, sines, strict=True), start=1):
@@ -196,15 +205,17 @@ class ModalSPMe(BeyondSPMe):
             modes.append(mode)
             self.rhs[particles] = -3 / (radius * p.F * most) * unit * j * SMALL_SPREAD
             behind: pybamm.Symbol = pybamm.Scalar(0)
-            for n, (rate, weight) in enumerate(zip(RATES, WEIGHTS, strict=True), start=1):
+            for n, (rate, solid, weight) in enumerate(
+                zip(RATES, diffusivities, weights, strict=True), start=1
+            ):
                 memory, lag = self._state(f"{Side} lag {n} mode {m}", SMALL)
                 self.rhs[memory] = rate * solid / radius**2 * (j - lag) * SMALL
                 behind = behind + weight * lag
-            surface = surface + spread(mean - reach * unit * behind) * cosine
+            surface = surface + spread(follow * mean - reach * unit * behind) * cosine
             flux = flux + spread(unit * j) * cosine
             source = source + spread(unit * j * area) * cosine
             ionic = ionic + spread(unit * j * area * L / k) * sine
-        surface = pybamm.maximum(END, pybamm.minimum(surface, 1 - END))
+        surface = _within(surface)
 
         # potential of the solid above the electrolyte, and the salt's
         c = _positive(known[f"{Side} electrolyte concentration [mol.m-3]"])
@@ -231,11 +242,48 @@ class ModalSPMe(BeyondSPMe):
             potential=average(g) - average((1 - xi) * solid_drop) + average(xi * ionic_drop),
         )
 
+    def _answer(
+        self, side: str, particle: Any, T: pybamm.Symbol
+    ) -> tuple[pybamm.Symbol, tuple[pybamm.Symbol, ...], tuple[pybamm.Symbol, ...]]:
+        """How the surface follows the mean, and the lags' diffusivities and weights (s m-2)."""
+        known, domain = self.variables, f"{side} particle"
+        inside = known[f"X-averaged {domain} concentration [mol.m-3]"]
+        outside = known[f"X-averaged {domain} surface concentration [mol.m-3]"]
+        r = pybamm.SpatialVariable(
+            f"r_{side[0]}", domains=inside.domains, coord_sys="spherical polar"
+        )
+        depth = 1 - (r / particle.R_typ) ** 2
+        resistance = 1 / particle.D(inside, pybamm.PrimaryBroadcast(T, domain))
+        mean, surface = pybamm.r_average(resistance), 1 / particle.D(outside, T)
+        follow = surface / mean
+        # shells are not places in a sphere: scaled so that a constant one gives 1/5
+        steady = pybamm.r_average(depth * resistance) / pybamm.r_average(depth) / 5
+        _, second, third = WEIGHTS
+        weights = (
+            follow * steady - (second + third) * surface,
+            second * surface,
+            third * surface,
+        )
+        return follow, (1 / mean, 1 / surface, 1 / surface), weights
+
     def _state(self, name: str, small: float) -> tuple[pybamm.Variable, pybamm.Symbol]:
         """Add a state that is 0 at rest; return it, and what it stands for, larger by 1/small."""
         state = pybamm.Variable(name, domain="current collector")
         self.initial_conditions[state] = pybamm.Scalar(0)
         return state, state / small
+
+    def build_casadi_jacobian(self, expression: casadi.MX, y: casadi.MX) -> casadi.MX:
+        """PyBaMM's, rates and Ohm's law apart: one is sparse by columns, the other by rows."""
+        stacked = expression.is_op(casadi.OP_VERTCAT)
+        parts = [expression.dep(k) for k in range(expression.n_dep())] if stacked else []
+        ends = np.cumsum([part.shape[0] for part in parts]).tolist()
+        if self.switching_control_variables or not {self.len_rhs, self.len_rhs_and_alg} <= set(
+            ends
+        ):
+            return super().build_casadi_jacobian(expression, y)
+        first = ends.index(self.len_rhs) + 1
+        blocks = parts[:first], parts[first:]
+        return casadi.vertcat(*(casadi.jacobian(casadi.vertcat(*one), y) for one in blocks))
 
     @property
     def default_solver(self) -> pybamm.BaseSolver:
@@ -254,6 +302,11 @@ class _Uneven:
 def _positive(salt: pybamm.Symbol) -> pybamm.Symbol:
     """The concentration, or `LEAST_SALT` and less if that is negative, smoothly."""
     return 0.5 * (salt + pybamm.sqrt(salt**2 + 4 * LEAST_SALT**2))
+
+
+def _within(stoichiometry: pybamm.Symbol) -> pybamm.Symbol:
+    """The stoichiometry, kept `END` from 0 and 1."""
+    return pybamm.maximum(END, pybamm.minimum(stoichiometry, 1 - END))
 
 
 _SALT = "Porosity times concentration [mol.m-3]"

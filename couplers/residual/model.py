@@ -24,7 +24,7 @@ UNCORRECTED = "Uncorrected voltage [V]"
 INSIDE = "Corrector weight"
 GATE = 0.02  # of the box's width, over which the correction fades outside it
 LARGEST = 0.2  # V, that no correction exceeds
-MESH_POINTS = {"x_n": 25, "x_s": 5, "x_p": 25, "r_n": 24, "r_p": 24}
+MESH_POINTS = {"x_n": 25, "x_s": 5, "x_p": 25}
 
 
 def signature() -> dict[str, pybamm.Symbol]:
@@ -179,9 +179,10 @@ class CorrectedSPMe(BeyondSPMe):
         self.see(
             known["Voltage [V]"] + correction,
             kept_as=UNCORRECTED,
-            if_near=lambda margin: (
-                same * IfNear(says, [margin, *features], "correction_if_near", reach=LARGEST)
+            if_near=lambda margin, reach: (
+                same * IfNear(says, [margin, *features], "correction_if_near", reach=reach)
             ),
+            apart=(LARGEST, LARGEST),
         )
 
     def _states(self) -> dict[str, pybamm.Symbol]:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq, nnls
 
 from continuum.cell import pybamm
+from continuum.cell_particles import particle_memories
 from couplers.residual.features import END
 
 GAS_CONSTANT = float(pybamm.constants.R.value)
 FARADAY = float(pybamm.constants.F.value)
 CONCENTRATIONS = np.linspace(1.0, 8001.0, 8001)  # mol m-3, of the electrolyte's tables
 STOICHIOMETRIES = np.linspace(5e-5, 1 - 5e-5, 40001)
-SHORTEST_TIME = 0.02  # s, what the particles' memories still resolve
-EXACT_MODES, PER_DECADE = 6, 4  # numbers of their rates
-SHELL_TIME, SHELLS_PER_DECADE = 0.1, 3  # the same of memories that become shells
+# what memories that become shells still resolve (s), and how many there are in a decade of rates
+SHELL_TIME, SHELLS_PER_DECADE = 0.1, 3
 ROUNDING = 1e-8
 
 
@@ -24,7 +23,8 @@ ROUNDING = 1e-8
 class Electrode:
     """One porous electrode at one temperature; the arrays are tables or memories.
 
-    `memory_rates` (s-1) and `memory_weights` (1) are those of `particle_memories`. Where the solid
+    `memory_rates` (s-1) and `memory_weights` (1) are those of
+    `continuum.cell_particles.particle_memories`. Where the solid
     diffusivity depends on the stoichiometry, `particle_diffusivity` is the smallest one, to which
     the memories belong.
     """
@@ -201,76 +201,6 @@ def potential_known(
         if np.isclose(np.ravel(looked_up)[0], middle):
             low, high = max(low, float(grid[0])), min(high, float(grid[-1]))
     return low, high
-
-
-def particle_memories(
-    radius: float,
-    diffusivity: float,
-    *,
-    shortest_time: float = SHORTEST_TIME,
-    per_decade: int = PER_DECADE,
-) -> tuple[np.ndarray, np.ndarray]:
-    r"""Rates and weights of the low-pass memories that make up a spherical particle.
-
-    .. math::
-        c_\mathrm{surf} = \bar c - \frac{R}{F D} \sum_k w_k m_k, \qquad
-        \dot m_k = r_k (j - m_k), \qquad \sum_k w_k = \tfrac15
-
-    The first six are the sphere's own modes, :math:`r_k = \lambda_k^2 D / R^2`,
-    :math:`w_k = 2 / \lambda_k^2` with :math:`\tan\lambda_k = \lambda_k`; the infinite rest is
-    stood for by rates evenly spread on a logarithmic axis, with weights that fit its response to a
-    step from `shortest_time` on.
-
-    Parameters
-    ----------
-    radius : float
-        Radius (m).
-    diffusivity : float
-        Diffusivity in the solid (m2 s-1).
-    shortest_time : float
-        Time (s) from which the step response is kept.
-    per_decade : int
-        Number of the others (1) in a decade of rates.
-
-    Returns
-    -------
-    rates, weights : numpy.ndarray
-        Rates (s-1), rising, and weights (1).
-
-    References
-    ----------
-    Crank, The Mathematics of Diffusion, 2nd ed. (1975), equation 6.46
-    """
-    count = 4000
-    roots = np.array(
-        [
-            brentq(lambda x: np.sin(x) - x * np.cos(x), k * np.pi + 1e-9, (k + 0.5) * np.pi)
-            for k in range(1, EXACT_MODES + 1)
-        ]
-    )
-    half = (np.arange(EXACT_MODES + 1, count) + 0.5) * np.pi
-    others = half - 1 / half - 2 / (3 * half**3)
-    weights = 2 / others**2
-    # what lies beyond is quicker than anything asked for
-    beyond = 0.2 - (2 / roots**2).sum() - weights.sum()
-    shortest = shortest_time * diffusivity / radius**2
-    times = np.geomspace(shortest, 3 / others[0] ** 2, 160)
-    if times[0] >= times[-1]:
-        lumped, shares = np.array([others[0] ** 2]), np.array([weights.sum() + beyond])
-    else:
-        rest = np.exp(-np.outer(times, others**2)) @ weights
-        count = max(3, round(per_decade * np.log10(times[-1] / times[0])))
-        lumped = np.geomspace(others[0] ** 2, 2 / shortest, count)
-        matrix = np.exp(-np.outer(times, lumped))
-        total = np.full((1, lumped.size), 30.0)
-        shares, _ = nnls(
-            np.vstack([matrix, total]),
-            np.concatenate([rest, 30.0 * np.array([weights.sum() + beyond])]),
-        )
-        lumped, shares = lumped[shares > 0], shares[shares > 0]
-        shares *= (weights.sum() + beyond) / shares.sum()
-    rates = np.concatenate([roots**2, lumped]) * diffusivity / radius**2
-    return rates, np.concatenate([2 / roots**2, shares])
 
 
 def _evaluated(

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from continuum.cell_particles import ladder
 from couplers.residual.parameters import FARADAY, STOICHIOMETRIES, Cell, Electrode
 
 ROWS = 8001  # of the tables of the diffusivities
@@ -103,10 +104,10 @@ class Shells:
 
     with :math:`g_k` the conductance :math:`G_k` times the mean of :math:`D(x)` over
     :math:`x_k \dots x_{k+1}` by Simpson's rule, which is what a steady flux sees. Volumes :math:`V`
-    and conductances :math:`G` are those of `ladder`: were :math:`D` constant, the surface would
-    answer just as the memories do. A step has two implicit stages with the diffusivities at its
-    middle, reckoned from the step before; it is of second order, damps what is quicker than the
-    step, and conserves the lithium to rounding.
+    and conductances :math:`G` are those of `continuum.cell_particles.ladder`: were :math:`D`
+    constant, the surface would answer just as the memories do. A step has two implicit stages with
+    the diffusivities at its middle, reckoned from the step before; it is of second order, damps
+    what is quicker than the step, and conserves the lithium to rounding.
 
     Parameters
     ----------
@@ -282,55 +283,6 @@ def particles(
     if kinds[0] is kinds[1]:
         return kinds[0](pair, start, places)
     return OfEach([kinds[k]([pair[k]], start[k : k + 1], places) for k in range(2)])
-
-
-def ladder(rates: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    r"""Shells whose surface answers a flux as a sphere with these memories does.
-
-    For unit radius and diffusivity the Laplace transform of the surface's answer is
-
-    .. math::
-        \frac{x_N(p)}{-j(p)} = \frac3p + \sum_k \frac{r_k w_k}{p + r_k}
-        = \frac{1}{p V_N + \dfrac{1}{1 / G_{N-1} + \dfrac{1}{p V_{N-1} + \dots}}}
-
-    The volumes :math:`V` and conductances :math:`G` of the continued fraction follow from the
-    three-term recurrence of the polynomials that are orthogonal on the poles with the residues as
-    weights: finite differences on what is known as an optimal grid.
-
-    Parameters
-    ----------
-    rates, weights : numpy.ndarray
-        Rates, relative to diffusivity over radius squared (1), and weights (1), as of
-        `couplers.residual.parameters.particle_memories`.
-
-    Returns
-    -------
-    volumes, conductances : numpy.ndarray
-        From the centre outwards, relative to surface times radius (1) and to surface times
-        diffusivity over radius (1); the volumes add up to 1/3.
-
-    References
-    ----------
-    Druskin and Knizhnerman, Gaussian spectral rules for the three-point second differences: I,
-    SIAM J. Numer. Anal. 37, 403 (1999)
-    """
-    poles = np.concatenate([[0.0], rates]).astype(np.longdouble)
-    residues = np.concatenate([[3.0], weights * poles[1:]]).astype(np.longdouble)
-    vectors = [np.sqrt(residues / residues.sum())]
-    diagonal, beside = [], []
-    for _ in poles:
-        image = poles * vectors[-1]
-        diagonal.append((image * vectors[-1]).sum())
-        for _ in range(2):  # twice is enough to keep them orthogonal
-            for vector in vectors:
-                image = image - (vector * image).sum() * vector
-        beside.append(np.sqrt((image * image).sum()))
-        vectors.append(image / beside[-1])
-    volumes, conductances = [1 / residues.sum()], [np.longdouble(0.0)]
-    for a, b in zip(diagonal[:-1], beside[:-1], strict=True):
-        conductances.append(a * volumes[-1] - conductances[-1])
-        volumes.append(conductances[-1] ** 2 / (b * b * volumes[-1]))
-    return np.array(volumes[::-1], dtype=float), np.array(conductances[:0:-1], dtype=float)
 
 
 def memory_weights(e: Electrode) -> np.ndarray:

@@ -27,7 +27,7 @@ from couplers.liquid import landesfeind_ec_emc
 LAYER = "Negative electrode double-layer capacity [F.m-2]"
 CAPACITY = 0.11  # F m-2, of graphite in this electrolyte, an example
 SURFACE = {"surface form": "differential"}
-MESH = {"x_n": 15, "x_s": 8, "x_p": 15, "r_n": 15, "r_p": 15}
+MESH = {"x_n": 15, "x_s": 8, "x_p": 15}
 
 
 def draws(count: int = 5) -> list[Electrolyte]:

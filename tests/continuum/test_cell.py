@@ -69,7 +69,7 @@ def test_ohmic_drop_of_a_wider_separator() -> None:
 def test_mesh_error_is_small_beside_a_tenth_of_the_conductivity() -> None:
     """Two refinements of the mesh move 1C by < 0.3 mV RMS; 10 % of 0.16 S m-1 moves it by more."""
     coarse = discharge(cell(), c_rates=[1.0])["voltage"]
-    fine_mesh = {"x_n": 60, "x_s": 40, "x_p": 60, "r_n": 60, "r_p": 60}
+    fine_mesh = {"x_n": 60, "x_s": 40, "x_p": 60}
     fine = discharge(cell(), c_rates=[1.0], mesh_points=fine_mesh)["voltage"]
     other = discharge(cell(**{CONDUCTIVITY: 0.144}), c_rates=[1.0])["voltage"]
     error = 1e3 * float(np.sqrt(((coarse - fine) ** 2).mean()))
@@ -406,7 +406,7 @@ def test_impedance_of_a_lumped_cell_is_two_arcs() -> None:
 def test_impedance_meets_small_steps_of_current_in_time() -> None:
     """The same DFN in time: V(t) of a small step is the step response of Z at low frequency."""
     values = pybamm.ParameterValues("Marquis2019")
-    points = {"x_n": 10, "x_s": 5, "x_p": 10, "r_n": 20, "r_p": 20}
+    points = {"x_n": 10, "x_s": 5, "x_p": 10}
     hertz = 0.01
     found = impedance(values, frequencies=[hertz], mesh_points=points)
     area, small, cycles = found.attrs["area"], 1e-3, 4
@@ -416,7 +416,7 @@ def test_impedance_meets_small_steps_of_current_in_time() -> None:
     simulation = pybamm.Simulation(
         model,
         parameter_values=wave,
-        var_pts=points,
+        var_pts={**points, "r_n": 60, "r_p": 60},
         solver=pybamm.IDAKLUSolver(rtol=1e-10, atol=1e-11),
     )
     time = np.linspace(0, cycles / hertz, cycles * 200 + 1)

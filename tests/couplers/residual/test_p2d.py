@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from continuum.cell import pybamm
+from continuum.cell_particles import particle_memories
 from couplers.residual.corrector import SHIPPED
 from couplers.residual.layers import Salt, tridiagonal
 from couplers.residual.p2d import P2D, follow
-from couplers.residual.parameters import Cell, particle_memories, read_cell
+from couplers.residual.parameters import Cell, read_cell
 from couplers.residual.spme import SPMe
 
 # what is shipped was learnt from this P2D; the particles of Ecker2015 are shells

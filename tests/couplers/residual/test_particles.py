@@ -12,7 +12,9 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
+from continuum import cell_particles
 from continuum.cell import pybamm
+from continuum.cell_particles import particle_memories
 from couplers.residual import parameters
 from couplers.residual.features import memory_times
 from couplers.residual.p2d import P2D, follow
@@ -21,10 +23,9 @@ from couplers.residual.parameters import (
     STOICHIOMETRIES,
     Cell,
     Electrode,
-    particle_memories,
     read_cell,
 )
-from couplers.residual.particles import Modes, OfEach, Shells, ladder, particles
+from couplers.residual.particles import Modes, OfEach, Shells, particles
 from couplers.residual.quick import QuickSPMe
 from couplers.residual.spme import SPMe
 
@@ -59,21 +60,6 @@ def wave(step: float) -> np.ndarray:
     time = np.arange(0, 400 + step / 2, step)
     swing = 1.5 * np.sin(time / 17) ** 3 + 0.5 * np.sin(time / 90)
     return np.stack([swing, -0.7 * swing], 1)
-
-
-def test_ladder_answers_as_the_memories_do() -> None:
-    """Its continued fraction is the memories' transfer function, at any frequency."""
-    rates, weights = particle_memories(1.0, 1.0, shortest_time=1e-5)
-    volumes, conductances = ladder(rates, weights)
-    assert len(volumes) == len(rates) + 1
-    assert (volumes > 0).all() and (conductances > 0).all()
-    assert volumes.sum() == pytest.approx(1 / 3, rel=1e-12), "a sphere's, for unit surface"
-    p = np.geomspace(1e-3, 1e7, 60) * np.exp(0.4j * np.pi)
-    answer = 1 / (p * volumes[0])
-    for volume, conductance in zip(volumes[1:], conductances, strict=True):
-        answer = 1 / (p * volume + 1 / (1 / conductance + answer))
-    expected = 3 / p + (weights * rates / (p[:, None] + rates)).sum(1)
-    np.testing.assert_allclose(answer, expected, rtol=1e-9)
 
 
 def test_shells_of_constant_diffusivity_are_the_modes(marquis: Cell) -> None:
@@ -174,7 +160,7 @@ def test_shells_against_a_fine_mesh(
     assert passed.max() > 3 * passed.min()
     missed, counts = [], []
     for exact in modes:
-        monkeypatch.setattr(parameters, "EXACT_MODES", exact)
+        monkeypatch.setattr(cell_particles, "EXACT_MODES", exact)
         rates, weights = particle_memories(
             e.particle_radius,
             e.particle_diffusivity,
