@@ -17,27 +17,18 @@ and what Galerkin's method asks of Ohm's law gives the modes :math:`j_m`: with
     + \left\langle \left( \frac{i_\mathrm{e} - I}{\sigma} + \frac{i_\mathrm{e}}{\kappa} \right)
     L \sin m \pi \xi \right\rangle = 0
 
-They move salt, and spread the particles: the mean stoichiometries by modes :math:`x_m`, the
-surfaces by what diffusion in a sphere makes of them, its slowest mode and two for all others,
+They move salt and lithium. As many particles as there are modes and the mean, at
+:math:`\xi_k = (2k + 1) / (2M + 2)`, take the reaction where they are, and the surfaces
+:math:`x_k` of these spheres (`continuum.cell_particles`) make up the stoichiometry over the
+electrode,
 
 .. math::
-    \dot x_m = -\frac{3 j_m}{R F c_\mathrm{max}}, \qquad
-    x^\mathrm{s}_m = \beta x_m - \frac{R}{F c_\mathrm{max}} \sum_{k=1}^3 w_k z_{km}, \qquad
-    \dot z_{km} = \lambda_k^2 \frac{D_k}{R^2} (j_m - z_{km})
+    x(\xi) = \frac{1}{M + 1} \sum_{k=0}^M x_k \Bigl(1 + 2 \sum_{m=1}^M
+    \cos m \pi \xi_k \cos m \pi \xi \Bigr)
 
-For a constant diffusivity :math:`\beta = 1` and :math:`D w_k` are numbers, with
-:math:`\tan\lambda_1 = \lambda_1, D w_1 = 2 / \lambda_1^2`, and
-:math:`D \sum_k w_k = 1/5, D \sum_k w_k / \lambda_k^2 = 1/175` as of all modes, so that a steady
-flux and a slow ramp are exact. Where :math:`D` varies with the stoichiometry, a small flux more
-bends the steady profile of :math:`\int D\, dx` by the same parabola as ever, and so
-
-.. math::
-    \beta = \frac{1}{D_\mathrm{s} \langle 1/D \rangle}, \qquad
-    \sum_k w_k = \beta \left\langle \frac{1 - r^2/R^2}{2 D} \right\rangle, \qquad
-    D_1 = \langle 1/D \rangle^{-1}, \quad D_2 = D_3 = D_\mathrm{s}
-
-with means over the particle and :math:`D_\mathrm{s}` at its surface. Nothing is fitted to P2D. The
-voltage is P2D's of that current: the difference of
+which is what a sphere in each place would do, were its diffusivity constant: the cosines of these
+places are orthogonal. Nothing is fitted to P2D. The voltage is P2D's of that current: the
+difference of
 
 .. math::
     \langle g + \psi \rangle
@@ -52,7 +43,7 @@ References
 ----------
 Marquis et al., J. Electrochem. Soc. 166, A3693 (2019), https://doi.org/10.1149/2.0341915jes (SPMe);
 Doyle, Fuller, Newman, J. Electrochem. Soc. 140, 1526 (1993), https://doi.org/10.1149/1.2221597
-(P2D); Crank, The Mathematics of Diffusion, 2nd ed. (1975), equation 6.46 (sphere).
+(P2D).
 """
 
 from __future__ import annotations
@@ -66,8 +57,9 @@ import numpy as np
 from continuum.cell_beyond import SMALL, BeyondSPMe
 from continuum.cell_mesh import pybamm
 from continuum.cell_nodes import IfNear
+from continuum.cell_particles import diffused
 
-ORDER = 3
+ORDER = 4
 MESH_POINTS = {"x_n": 24, "x_s": 4, "x_p": 24}
 # A sphere's slowest mode, and two rates that stand for all others: their step response is met to
 # 0.4 % of 1/5. The weights keep the sums of all modes', over 1 and over the rates.
@@ -76,7 +68,6 @@ RATES = (SLOWEST, 85.0, 2000.0)
 _REST, _SLOPE = 1 / 5 - 2 / SLOWEST, 1 / 175 - 2 / SLOWEST**2
 _SECOND = (_SLOPE - _REST / RATES[2]) / (1 / RATES[1] - 1 / RATES[2])
 WEIGHTS = (2 / SLOWEST, _SECOND, _REST - _SECOND)
-SMALL_SPREAD = 0.1  # scale of the spread of stoichiometries as states, beside `SMALL`
 LEAST_SALT = 1.0  # mol m-3, below which an iteration sees no more than that
 USED_UP = 0.05  # of the salt at rest; few modes of a reaction cannot spare a part of an electrode
 END = 1e-4  # stoichiometries are kept this far from 0 and 1
@@ -186,42 +177,46 @@ class ModalSPMe(BeyondSPMe):
         cosines = [pybamm.cos(k * xi) for k in numbers]
         sines = [pybamm.sin(k * xi) for k in numbers]
 
-        # particles: mean, surface, and how the modes of the reaction spread them
-        particle = electrode.prim
-        most, radius = particle.c_max, particle.R_typ
-        follow, diffusivities, weights = self._answer(side, particle, T)
-        reach = radius / (p.F * most)
         current = known["Total current density [A.m-2]"]
         if side == "positive":
             current = -current
         unit = p.Q / (p.A_cc * p.n_electrodes_parallel) / (area * L)  # mean reaction at 1C
         flux = spread(current / (area * L))
-        surface = spread(_within(known[f"X-averaged {side} particle surface stoichiometry"]))
         ionic, source = spread(current) * xi, pybamm.Scalar(0)
-        modes = []
+        modes, reactions = [], []
         for m, (k, cosine, sine) in enumerate(zip(numbers, cosines, sines, strict=True), start=1):
-            mode, j = self._state(f"{Side} reaction mode {m}", SMALL)
-            particles, mean = self._state(f"{Side} spread mode {m}", SMALL_SPREAD)
+            mode = pybamm.Variable(f"{Side} reaction mode {m}", domain="current collector")
+            self.initial_conditions[mode] = pybamm.Scalar(0)
+            j = unit * mode / SMALL
             modes.append(mode)
-            self.rhs[particles] = -3 / (radius * p.F * most) * unit * j * SMALL_SPREAD
-            behind: pybamm.Symbol = pybamm.Scalar(0)
-            for n, (rate, solid, weight) in enumerate(
-                zip(RATES, diffusivities, weights, strict=True), start=1
-            ):
-                memory, lag = self._state(f"{Side} lag {n} mode {m}", SMALL)
-                self.rhs[memory] = rate * solid / radius**2 * (j - lag) * SMALL
-                behind = behind + weight * lag
-            surface = surface + spread(follow * mean - reach * unit * behind) * cosine
-            flux = flux + spread(unit * j) * cosine
-            source = source + spread(unit * j * area) * cosine
-            ionic = ionic + spread(unit * j * area * L / k) * sine
+            reactions.append(j)
+            flux = flux + spread(j) * cosine
+            source = source + spread(j * area) * cosine
+            ionic = ionic + spread(j * area * L / k) * sine
+
+        # particles: one in each of as many places as tell the modes and the mean apart
+        count = self.order + 1
+        places = (np.arange(count) + 0.5) / count
+        surfaces = []
+        for number, place in enumerate(places, start=1):
+            here = current / (area * L)
+            for k, j in zip(numbers, reactions, strict=True):
+                here = here + float(np.cos(k * place)) * j
+            surfaces.append(_within(self._particle(side, electrode.prim, number, here, T)))
+        surface = spread(sum(surfaces) / count)
+        for k, cosine in zip(numbers, cosines, strict=True):
+            weights = 2 / count * np.cos(k * places)
+            terms = [float(w) * x for w, x in zip(weights, surfaces, strict=True)]
+            surface = surface + spread(sum(terms)) * cosine
         surface = _within(surface)
 
         # potential of the solid above the electrolyte, and the salt's
         c = _positive(known[f"{Side} electrolyte concentration [mol.m-3]"])
         rest = p.c_e_init
-        exchange = particle.j0(c, surface * most, local)
-        g = particle.U(surface, local) + 2 * spread(thermal) * pybamm.arcsinh(flux / (2 * exchange))
+        exchange = electrode.prim.j0(c, surface * electrode.prim.c_max, local)
+        g = electrode.prim.U(surface, local) + 2 * spread(thermal) * pybamm.arcsinh(
+            flux / (2 * exchange)
+        )
         # Simpson's rule for the integral of chi over ln(c), from the salt at rest
         chi = spread(p.chi(rest, T)) + 4 * p.chi(pybamm.sqrt(c * rest), local) + p.chi(c, local)
         g = g + spread(thermal) * pybamm.log(c / rest) * chi / 6
@@ -242,44 +237,34 @@ class ModalSPMe(BeyondSPMe):
             potential=average(g) - average((1 - xi) * solid_drop) + average(xi * ionic_drop),
         )
 
-    def _answer(
-        self, side: str, particle: Any, T: pybamm.Symbol
-    ) -> tuple[pybamm.Symbol, tuple[pybamm.Symbol, ...], tuple[pybamm.Symbol, ...]]:
-        """How the surface follows the mean, and the lags' diffusivities and weights (s m-2)."""
-        known, domain = self.variables, f"{side} particle"
-        inside = known[f"X-averaged {domain} concentration [mol.m-3]"]
-        outside = known[f"X-averaged {domain} surface concentration [mol.m-3]"]
-        r = pybamm.SpatialVariable(
-            f"r_{side[0]}", domains=inside.domains, coord_sys="spherical polar"
+    def _particle(
+        self, side: str, particle: Any, number: int, flux: pybamm.Symbol, T: pybamm.Symbol
+    ) -> pybamm.Symbol:
+        """Add one particle of an electrode with a flux (A m-2); its surface's stoichiometry."""
+        p, domain = self.param, f"{side} particle"
+        averaged = self.variables[f"X-averaged {domain} concentration [mol.m-3]"]
+        c = pybamm.Variable(
+            f"{side.capitalize()} particle {number} concentration [mol.m-3]",
+            domains=averaged.domains,
+            bounds=averaged.bounds,
+            scale=particle.c_max,
         )
-        depth = 1 - (r / particle.R_typ) ** 2
-        resistance = 1 / particle.D(inside, pybamm.PrimaryBroadcast(T, domain))
-        mean, surface = pybamm.r_average(resistance), 1 / particle.D(outside, T)
-        follow = surface / mean
-        # shells are not places in a sphere: scaled so that a constant one gives 1/5
-        steady = pybamm.r_average(depth * resistance) / pybamm.r_average(depth) / 5
-        _, second, third = WEIGHTS
-        weights = (
-            follow * steady - (second + third) * surface,
-            second * surface,
-            third * surface,
-        )
-        return follow, (1 / mean, 1 / surface, 1 / surface), weights
-
-    def _state(self, name: str, small: float) -> tuple[pybamm.Variable, pybamm.Symbol]:
-        """Add a state that is 0 at rest; return it, and what it stands for, larger by 1/small."""
-        state = pybamm.Variable(name, domain="current collector")
-        self.initial_conditions[state] = pybamm.Scalar(0)
-        return state, state / small
+        slope = -flux / p.F / pybamm.surf(particle.D(c, pybamm.PrimaryBroadcast(T, domain)))
+        self.initial_conditions[c] = self.initial_conditions[averaged]
+        self.boundary_conditions[c] = {
+            "left": (pybamm.Scalar(0), "Neumann"),
+            "right": (slope, "Neumann"),
+        }
+        self.rhs[c] = diffused(c, particle, T)
+        return pybamm.surf(c) / particle.c_max
 
     def build_casadi_jacobian(self, expression: casadi.MX, y: casadi.MX) -> casadi.MX:
         """PyBaMM's, rates and Ohm's law apart: one is sparse by columns, the other by rows."""
         stacked = expression.is_op(casadi.OP_VERTCAT)
         parts = [expression.dep(k) for k in range(expression.n_dep())] if stacked else []
         ends = np.cumsum([part.shape[0] for part in parts]).tolist()
-        if self.switching_control_variables or not {self.len_rhs, self.len_rhs_and_alg} <= set(
-            ends
-        ):
+        needed = {self.len_rhs, self.len_rhs_and_alg}
+        if self.switching_control_variables or not needed <= set(ends):
             return super().build_casadi_jacobian(expression, y)
         first = ends.index(self.len_rhs) + 1
         blocks = parts[:first], parts[first:]

@@ -8,7 +8,6 @@ particles of one of PyBaMM's models on it, whether their diffusivity is constant
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -188,17 +187,45 @@ def ladder_submeshes() -> dict[str, pybamm.MeshGenerator]:
     return {"negative particle": own, "positive particle": own}
 
 
-def on_ladder(model: pybamm.BaseModel) -> None:
-    r"""Let a model's particles diffuse on a `LadderSubMesh`, by Fick's law with the mean of D.
+def diffused(
+    concentration: pybamm.Symbol, particle: Any, temperature: pybamm.Symbol
+) -> pybamm.Symbol:
+    r"""Rate of change (mol m-3 s-1) of the concentration in the shells of a `LadderSubMesh`.
 
     .. math::
-        \dot c = \nabla \cdot (\bar D \nabla c), \qquad
+        \nabla \cdot (\bar D \nabla c), \qquad
         \bar D = \tfrac16 \bigl(D(c_k) + 4 D(\tfrac{c_k + c_{k+1}}2) + D(c_{k+1})\bigr)
 
     A steady flux from one shell to the next sees the mean of :math:`D` over the concentrations
     between them. That is Simpson's rule; PyBaMM's harmonic mean of :math:`D(c_k)` and
     :math:`D(c_{k+1})` asks for several times the shells where :math:`D` varies much. Where it does
     not, this is what PyBaMM has.
+
+    Parameters
+    ----------
+    concentration : pybamm.Symbol
+        Concentration (mol m-3) in a particle, with a gradient (mol m-4) at its surface.
+    particle : pybamm.ParticleLithiumIonParameters
+        PyBaMM's parameters of the particle.
+    temperature : pybamm.Symbol
+        Temperature (K), without the particle's dim.
+
+    Returns
+    -------
+    pybamm.Symbol
+        The rate of change.
+    """
+    domain = concentration.domain
+    at_edges = pybamm.FullBroadcastToEdges(1, broadcast_domains=concentration.domains)
+    inside = particle.D(concentration, pybamm.PrimaryBroadcast(temperature, domain))
+    between = particle.D(
+        concentration * at_edges, pybamm.PrimaryBroadcastToEdges(temperature, domain)
+    )
+    return pybamm.div((2 * between + inside * at_edges) / 3 * pybamm.grad(concentration))
+
+
+def on_ladder(model: pybamm.BaseModel) -> None:
+    """Let the particles of one of PyBaMM's models diffuse as `diffused` has it.
 
     Parameters
     ----------
@@ -213,7 +240,4 @@ def on_ladder(model: pybamm.BaseModel) -> None:
         place = f"X-averaged {side}" if averaged else side.capitalize()
         c = kept[f"{place} particle concentration [mol.m-3]"]
         T = model.variables[f"{place} electrode temperature [K]"]
-        diffusivity = partial(electrode.prim.D, T=pybamm.PrimaryBroadcastToEdges(T, domain))
-        at_edges = pybamm.FullBroadcastToEdges(1, broadcast_domains=c.domains)
-        mean = (2 * diffusivity(c * at_edges) + diffusivity(c) * at_edges) / 3
-        model.rhs[c] = pybamm.div(mean * pybamm.grad(c))
+        model.rhs[c] = diffused(c, electrode.prim, T)
