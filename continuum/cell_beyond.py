@@ -8,10 +8,6 @@ from typing import Any, ClassVar
 from continuum.cell_mesh import pybamm
 from continuum.cell_particles import ladder_submeshes, on_ladder
 
-# A solver's absolute tolerance is for states as they are scaled. What follows each bend of the
-# current, in units of 1C, is looked at that much less closely, and does not shorten the steps.
-SMALL = 1e-4
-
 
 class BeyondSPMe(pybamm.lithium_ion.SPMe):
     """SPMe on particles of few shells that answer as spheres, to be given another voltage by `see`.

@@ -54,12 +54,13 @@ from typing import Any
 import casadi
 import numpy as np
 
-from continuum.cell_beyond import SMALL, BeyondSPMe
+from continuum.cell_beyond import BeyondSPMe
 from continuum.cell_mesh import pybamm
 from continuum.cell_nodes import IfNear
 from continuum.cell_particles import diffused
 
 ORDER = 4
+SMALL = 1e-3  # scale of the modes as states: they are solved for that much less closely
 MESH_POINTS = {"x_n": 24, "x_s": 4, "x_p": 24}
 # A sphere's slowest mode, and two rates that stand for all others: their step response is met to
 # 0.4 % of 1/5. The weights keep the sums of all modes', over 1 and over the rates.
