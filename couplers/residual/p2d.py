@@ -13,12 +13,14 @@ from couplers.residual.layers import (
     LOWEST_CONCENTRATION,
     SURFACE_MARGIN,
     Batch,
+    arsinh,
     column,
     tridiagonal,
 )
 from couplers.residual.parameters import FARADAY, Cell
 
 if TYPE_CHECKING:
+    from couplers.residual.modal import Modal
     from couplers.residual.spme import SPMe
 
 POINTS = (24, 12)
@@ -101,6 +103,11 @@ class P2D(Batch):
         self.particles.take(flux)
         self.face, self.salt_now, self.density = face, salt, density
         return voltage
+
+    def rest(self, which: torch.Tensor) -> None:
+        """Put some cells at rest, half full."""
+        super().rest(which)
+        self.face[..., which] = 0.0
 
     def _source(self, flux: torch.Tensor) -> torch.Tensor:
         n, s = self.points
@@ -185,7 +192,7 @@ class P2D(Batch):
         exchange = root * (x * (1 - x)).sqrt()
         ratio = flux / (2 * exchange)
         spread = 2 * self.cell.thermal_voltage / torch.sqrt(1 + ratio * ratio)
-        g += 2 * self.cell.thermal_voltage * torch.asinh(ratio)
+        g += 2 * self.cell.thermal_voltage * arsinh(ratio)
         # d(exchange)/d(flux) = -slope * exchange * (1 - 2x) / (2 x (1 - x))
         inner = slope * (1 - 2 * x) / (2 * x * (1 - x))
         stiffness = spread * (1 / (2 * exchange) + ratio * inner) - gradient * slope
@@ -193,7 +200,7 @@ class P2D(Batch):
 
 
 def follow(
-    solver: P2D | SPMe,
+    solver: P2D | SPMe | Modal,
     current: np.ndarray,
     time: np.ndarray,
     *,
@@ -204,7 +211,7 @@ def follow(
 
     Parameters
     ----------
-    solver : P2D or SPMe
+    solver : P2D, SPMe or Modal
         A fresh batch; it is left at the end of the profile.
     current : numpy.ndarray
         Current (A) with the dims (draw, time); discharge positive. It may jump at time 0.
@@ -242,7 +249,7 @@ def follow(
                 alive = alive & ~gone
                 if not bool(alive.any()):
                     break
-                _rest(solver, gone)
+                solver.rest(gone)
             voltage[k] = torch.where(alive, now, torch.nan).numpy()
             if record is not None:
                 for name, values in record().items():
@@ -272,11 +279,3 @@ def ended(
     """
     low, high = cell.lower_voltage - MARGIN, cell.upper_voltage + MARGIN
     return ~((voltage > low) & (voltage < high)), ~(least_salt > DEPLETED)
-
-
-def _rest(solver: P2D | SPMe, gone: torch.Tensor) -> None:
-    """Put cells that have ended at rest, so that they cannot disturb the others' iteration."""
-    solver.particles.rest(gone)
-    solver.face[..., gone] = 0.0
-    solver.salt_now[:, gone] = solver.cell.concentration
-    solver.density[gone] = 0.0

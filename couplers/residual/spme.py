@@ -13,6 +13,7 @@ from couplers.residual.layers import (
     LOWEST_CONCENTRATION,
     SURFACE_MARGIN,
     Batch,
+    arsinh,
     column,
 )
 from couplers.residual.p2d import POINTS, STRETCH
@@ -45,7 +46,6 @@ class SPMe(Batch):
         stretch: float = STRETCH,
     ) -> None:
         super().__init__(cell, state_of_charge, electrolyte, points, stretch)
-        count = len(state_of_charge)
         pair = (cell.negative, cell.positive)
         n, s = points
         shape = torch.zeros(len(self.salt.widths), 1, dtype=torch.float64)
@@ -66,7 +66,6 @@ class SPMe(Batch):
         )
         self.solid = sum(e.thickness / e.conductivity for e in pair) / 3
         self.surface = self.start
-        self.face = torch.zeros(0, 2, count, dtype=torch.float64)
 
     def advance(
         self, current: torch.Tensor, duration: float, implicit: float = 0.5
@@ -119,7 +118,7 @@ class SPMe(Batch):
         x = self.surface.clamp(SURFACE_MARGIN, 1 - SURFACE_MARGIN)
         exchange = self.rate * (x * (1 - x)).sqrt() * local.sqrt()
         flux = self.particles.flux
-        overpotential = 2 * thermal * (self.share * torch.asinh(flux / (2 * exchange))).sum(0)
+        overpotential = 2 * thermal * (self.share * arsinh(flux / (2 * exchange))).sum(0)
         log = (self.share * local.log()).sum(0)
         mean = self.salt.mean(c)
         kappa = self.conductivity(mean) * self.conductivity_scale
