@@ -62,13 +62,6 @@ from continuum.cell_particles import diffused
 ORDER = 4
 SMALL = 1e-3  # scale of the modes as states: they are solved for that much less closely
 MESH_POINTS = {"x_n": 24, "x_s": 4, "x_p": 24}
-# A sphere's slowest mode, and two rates that stand for all others: their step response is met to
-# 0.4 % of 1/5. The weights keep the sums of all modes', over 1 and over the rates.
-SLOWEST = 4.493409457909064**2  # square of the first root of tan(x) = x
-RATES = (SLOWEST, 85.0, 2000.0)
-_REST, _SLOPE = 1 / 5 - 2 / SLOWEST, 1 / 175 - 2 / SLOWEST**2
-_SECOND = (_SLOPE - _REST / RATES[2]) / (1 / RATES[1] - 1 / RATES[2])
-WEIGHTS = (2 / SLOWEST, _SECOND, _REST - _SECOND)
 LEAST_SALT = 1.0  # mol m-3, below which an iteration sees no more than that
 USED_UP = 0.05  # of the salt at rest; few modes of a reaction cannot spare a part of an electrode
 END = 1e-4  # stoichiometries are kept this far from 0 and 1
@@ -203,7 +196,7 @@ class ModalSPMe(BeyondSPMe):
             here = current / (area * L)
             for k, j in zip(numbers, reactions, strict=True):
                 here = here + float(np.cos(k * place)) * j
-            surfaces.append(_within(self._particle(side, electrode.prim, number, here, T)))
+            surfaces.append(self._particle(side, electrode.prim, number, here, T))
         surface = spread(sum(surfaces) / count)
         for k, cosine in zip(numbers, cosines, strict=True):
             weights = 2 / count * np.cos(k * places)
@@ -257,7 +250,8 @@ class ModalSPMe(BeyondSPMe):
             "right": (slope, "Neumann"),
         }
         self.rhs[c] = diffused(c, particle, T)
-        return pybamm.surf(c) / particle.c_max
+        # not linear in the state, or PyBaMM would spread it over the electrode by a dense matrix
+        return _within(pybamm.surf(c) / particle.c_max)
 
     def build_casadi_jacobian(self, expression: casadi.MX, y: casadi.MX) -> casadi.MX:
         """PyBaMM's, rates and Ohm's law apart: one is sparse by columns, the other by rows."""

@@ -3,11 +3,10 @@
 import casadi
 import numpy as np
 import pytest
-from scipy.optimize import brentq
 
 from continuum.cell import discharge
 from continuum.cell_mesh import electrode_submeshes, pybamm
-from continuum.cell_modes import EVEN, RATES, WEIGHTS, ModalSPMe
+from continuum.cell_modes import EVEN, ModalSPMe
 
 SIDES = ("negative", "positive")
 
@@ -139,21 +138,6 @@ def test_a_discharge_conserves_salt_and_ends_at_the_cut_off_of_the_uneven_reacti
     assert abs(solution[EVEN].entries[-1] - 2.5) > 1e-3
     salt = solution["Total lithium in electrolyte [mol]"].entries
     np.testing.assert_allclose(salt, salt[0], rtol=1e-9)
-
-
-def test_three_lags_stand_for_a_sphere():
-    """Crank's series after a step of the flux; the sums of its terms are 1/5 and 1/175."""
-    roots = [
-        brentq(lambda x: np.sin(x) - x * np.cos(x), k * np.pi + 1e-9, (k + 0.5) * np.pi)
-        for k in range(1, 2000)
-    ]
-    squares, rates, weights = np.array(roots) ** 2, np.array(RATES), np.array(WEIGHTS)
-    times = np.geomspace(1e-4, 1, 50)[:, None]
-    exact = 1 / 5 - (2 / squares * np.exp(-squares * times)).sum(axis=1)
-    found = 1 / 5 - (weights * np.exp(-rates * times)).sum(axis=1)
-    assert np.abs(found - exact).max() < 0.025 / 5
-    assert weights.sum() == pytest.approx(1 / 5, abs=1e-15)
-    assert (weights / rates).sum() == pytest.approx((2 / squares**2).sum(), rel=1e-8)
 
 
 def test_tables_of_potentials_and_diffusivities_do_not_stop_it():
