@@ -1,4 +1,4 @@
-"""Many cells at once: SPMe with the corrector in torch, whole profiles or one step at a time."""
+"""Many cells at once in torch, corrected or modal; whole profiles, or one step at a time."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import numpy as np
 import torch
 import xarray as xr
 
-from couplers.residual.corrector import Correction, Corrector, load
+from couplers.residual import modal
+from couplers.residual.corrector import LARGEST_BAND, Correction, Corrector, load
 from couplers.residual.features import ACTIVE, STATIC, kind
 from couplers.residual.p2d import ended
 from couplers.residual.parameters import Cell
 from couplers.residual.quick import QuickSPMe
 
 CHUNK = 1024  # cells that run together; the features of all their steps are held
+MOST = 3e-3  # V, from the modal SPMe, that a checked correction may be
+CHECKED = (0.46, 0.62)  # of the doubt in a checked band, by `couplers.residual.features.KINDS`
 
 
 @dataclass(frozen=True)
@@ -111,67 +114,130 @@ class Corrected:
 
 def simulate(
     cell: Cell,
-    corrector: str | Path | Corrector,
+    corrector: str | Path | Corrector | None,
     current: np.ndarray,
     time: np.ndarray,
     *,
     state_of_charge: np.ndarray,
     electrolyte: Mapping[str, np.ndarray] | None = None,
+    checked: bool = False,
 ) -> xr.Dataset:
-    """Drive many cells along a current each, with the corrected voltage and its band.
+    """Drive many cells along a current each, close to P2D, with a band.
+
+    Without a corrector, by `couplers.residual.modal.Modal`: any cell and any electrolyte, nothing
+    trained, and closer to P2D than a corrector, at several times the cost of `Corrected`. With
+    one, SPMe is corrected by its ensemble. A checked correction costs both: the modal voltage
+    stands in where the corrected one is not within `MOST` of it, band included, and the band is
+    made up of their distance and of what is in doubt of the modal one.
 
     Parameters
     ----------
-    cell, corrector, state_of_charge, electrolyte
+    cell, state_of_charge, electrolyte
         As `Corrected` takes them.
+    corrector : str, pathlib.Path, Corrector or None
+        As `Corrected` takes it; None for a run with nothing learnt.
     current : numpy.ndarray
         Current (A) with the dims (draw, time), discharge positive, linear between the points.
     time : numpy.ndarray
         Time (s), rising from 0.
+    checked : bool
+        Whether the modal SPMe runs beside a corrector.
 
     Returns
     -------
     xarray.Dataset
-        `voltage`, `spme_voltage`, `band` (V), `abstained`, with the dims draw, time; nan after a
-        cell has left its voltage window. The ensemble corrects; see `Corrected` for the student.
+        `voltage`, `band` (V; half width, 90 % of profiles lie within it throughout), `abstained`,
+        and with a corrector `spme_voltage`, with the dims draw, time; nan after a cell has left its
+        voltage window. Abstained is where the correction is 0, or if checked the modal voltage; and
+        without a corrector, where fewer modes do not get that far and the band says nothing.
 
     Raises
     ------
     ValueError
-        If the corrector is for another cell, or the current is not finite.
+        If the corrector is for another cell, the current is not finite, or there is nothing to
+        check.
+
+    Examples
+    --------
+    >>> from continuum.cell import pybamm
+    >>> from couplers.residual.parameters import read_cell
+    >>> cell = read_cell(pybamm.ParameterValues("Chen2020"))
+    >>> time = np.arange(0, 601.0, 10)
+    >>> current = np.full((2, 61), cell.capacity) * [[1.0], [-0.5]]
+    >>> run = simulate(cell, None, current, time, state_of_charge=np.array([0.9, 0.2]))
+    >>> bool(run["band"].max() < 5e-4)
+    True
     """
     if not np.isfinite(current).all():
         raise ValueError(
             f"{int((~np.isfinite(current)).sum())} values of the current are not finite."
         )
-    count = len(current)
-    names = ("voltage", "spme_voltage", "band", "abstained")
+    if checked and corrector is None:
+        raise ValueError("There is nothing to check without a corrector: give one, or not checked.")
+    names = ["voltage", "band", "abstained"] + ["spme_voltage"] * (corrector is not None)
     found = {name: np.full(current.shape, np.nan) for name in names}
-    for start in range(0, count, CHUNK):
+    about = "none, modal SPMe"
+    for start in range(0, len(current), CHUNK):
         part = slice(start, start + CHUNK)
+        soc = state_of_charge[part]
         drawn = {
-            name: np.broadcast_to(values, (count,))[part]
+            name: np.broadcast_to(values, (len(current),))[part]
             for name, values in (electrolyte or {}).items()
         }
-        batch = Corrected(cell, corrector, state_of_charge[part], electrolyte=drawn)
-        said, base, there = _driven(batch, current[part], time)
-        for name, values in zip(
-            names,
-            (base[there] + said.voltage, base[there], said.band, said.abstained),
-            strict=True,
-        ):
-            found[name][part][there] = values
+        sure = None
+        if corrector is None or checked:
+            sure = modal.voltages(cell, current[part], time, state_of_charge=soc, electrolyte=drawn)
+        if corrector is not None:
+            batch = Corrected(cell, corrector, soc, electrolyte=drawn)
+            about = str(batch.corrector.about.get("set"))
+            said = _corrected(batch, current[part], time, sure)
+        elif sure is not None:
+            said = _modal(*sure)
+        for name, values in said.items():
+            found[name][part] = values
     dims = ("draw", "time")
+    data = {name: (dims, values, {"units": "V"}) for name, values in found.items()}
     return xr.Dataset(
-        {
-            "voltage": (dims, found["voltage"], {"units": "V"}),
-            "spme_voltage": (dims, found["spme_voltage"], {"units": "V"}),
-            "band": (dims, found["band"], {"units": "V"}),
-            "abstained": (dims, found["abstained"] == 1),
-        },
+        data | {"abstained": (dims, found["abstained"] == 1)},
         coords={"time": ("time", np.asarray(time, dtype=float), {"units": "s"})},
-        attrs={"sign": "discharge positive", "corrector": str(batch.corrector.about.get("set"))},
+        attrs={"sign": "discharge positive", "corrector": about},
     )
+
+
+def _modal(voltage: np.ndarray, doubt: np.ndarray) -> dict[str, np.ndarray]:
+    """What the modal SPMe says by itself."""
+    band = np.minimum(modal.FACTOR * doubt, LARGEST_BAND)
+    return {"voltage": voltage, "band": band, "abstained": np.isinf(doubt)}
+
+
+def _corrected(
+    batch: Corrected,
+    current: np.ndarray,
+    time: np.ndarray,
+    sure: tuple[np.ndarray, np.ndarray] | None,
+) -> dict[str, np.ndarray]:
+    """What the ensemble says; or the modal SPMe, if it has run and says something else."""
+    said, base, there = _driven(batch, current, time)
+
+    def whole(values: np.ndarray) -> np.ndarray:
+        found = np.full(base.shape, np.nan)
+        found[there] = values
+        return found
+
+    voltage, band = base + whole(said.voltage), whole(said.band)
+    found = {"voltage": voltage, "band": band, "abstained": whole(said.abstained)}
+    if sure is not None:
+        instead = _modal(*sure)
+        corrected = base + whole(said.unguarded)
+        share = np.array(CHECKED)[kind(current / batch.cell.capacity, time)]
+        half = np.abs(corrected - sure[0]) + share[:, None] * sure[1]
+        near, known = half <= MOST, np.isfinite(sure[0])
+        found = {
+            "voltage": np.where(near, corrected, np.where(known, instead["voltage"], voltage)),
+            "band": np.where(near, half, np.where(known, instead["band"], band)),
+            "abstained": np.where(known | there, ~near, np.nan),
+        }
+    return found | {"spme_voltage": base}
 
 
 def _driven(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from continuum.cell import pybamm
 from continuum.cell_modes import ModalSPMe
+from couplers.residual import batch, modal
+from couplers.residual.batch import MOST, simulate
+from couplers.residual.corrector import LARGEST_BAND, load
 from couplers.residual.data import drawn_electrolytes
-from couplers.residual.modal import Modal
+from couplers.residual.modal import FACTOR, FEWER, FLOOR, Modal
 from couplers.residual.p2d import P2D, follow
 from couplers.residual.parameters import FARADAY, Cell, read_cell
 from couplers.residual.profiles import us06_like
@@ -166,3 +172,100 @@ def test_cells_of_a_batch_do_not_know_of_each_other(cells: dict[str, Cell]) -> N
 def test_refuses_no_modes(cells: dict[str, Cell]) -> None:
     with pytest.raises(ValueError, match="order is 0, expected 1 or more modes"):
         Modal(cells["Chen2020"], np.array([0.5]), order=0)
+
+
+def electrolytes(count: int) -> dict[str, np.ndarray]:
+    return drawn_electrolytes(np.random.default_rng(11), count)
+
+
+def test_many_cells_with_nothing_learnt(
+    cells: dict[str, Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pieces as at once; the band holds P2D, and grows with what fewer modes miss."""
+    cell, count, time = cells["Chen2020"], 5, np.arange(0, 301.0, 5)
+    current = np.linspace(0.3, 1.8, count)[:, None] * np.full(time.size, cell.capacity)
+    soc, drawn = np.linspace(0.5, 0.9, count), electrolytes(count)
+    run = simulate(cell, None, current, time, state_of_charge=soc, electrolyte=drawn)
+    monkeypatch.setattr(batch, "CHUNK", 2)
+    pieces = simulate(cell, None, current, time, state_of_charge=soc, electrolyte=drawn)
+    np.testing.assert_allclose(pieces["voltage"], run["voltage"], rtol=0, atol=2e-5)
+    assert set(run) == {"voltage", "band", "abstained"}
+    assert not run["abstained"].any()
+    ours = voltages(Modal(cell, soc, electrolyte=drawn), current, time)
+    np.testing.assert_array_equal(run["voltage"], ours)
+    truth = voltages(P2D(cell, soc, electrolyte=drawn), current, time)
+    assert (np.abs(ours - truth) <= run["band"].values).all()
+    fewer = voltages(Modal(cell, soc, electrolyte=drawn, order=FEWER), current, time)
+    expected = FACTOR * (np.abs(ours - fewer).max(1) + FLOOR)
+    np.testing.assert_allclose(run["band"][:, -1], expected, atol=1e-7)
+    assert (np.diff(run["band"], axis=1) >= 0).all()
+    assert float(run["band"][-1, -1]) > 2 * float(run["band"][0, -1])
+
+
+def test_what_fewer_modes_do_not_reach_is_abstained(
+    cells: dict[str, Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their salt is used up, or they are stopped by hand: then the band is as wide as it gets."""
+    cell, time = cells["Chen2020"], np.arange(0, 41.0, 5)
+    current = np.full((2, time.size), cell.capacity)
+
+    def stopped(model: Modal, *about: np.ndarray) -> xr.Dataset:
+        run = follow(model, *about)
+        if model.order == FEWER:
+            run["voltage"][1, 4:] = np.nan
+        return run
+
+    monkeypatch.setattr(modal, "follow", stopped)
+    run = simulate(cell, None, current, time, state_of_charge=np.array([0.8, 0.8]))
+    assert np.isfinite(run["voltage"]).all()
+    assert not run["abstained"][0].any()
+    np.testing.assert_array_equal(run["abstained"][1], np.arange(time.size) >= 4)
+    assert (run["band"][1, 4:] == LARGEST_BAND).all()
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_checked_correction_is_near_the_modal_voltage_or_is_that(
+    cells: dict[str, Cell], wrong: bool
+) -> None:
+    """Far from what it has learnt, and spoilt: what a corrector says is used where it is right."""
+    cell, time = cells["Marquis2019"], np.arange(301.0)
+    current = np.stack([us06_like(seed)[: time.size] for seed in range(4)]) * 2.5 * cell.capacity
+    drawn = {"diffusivity_scale": np.array([1.0, 1.0, 0.15, 0.15])}
+    about = {"state_of_charge": np.full(4, 0.6), "electrolyte": drawn}
+    corrector = load("Marquis2019")
+    if wrong:
+        corrector = replace(corrector, unit=4 * corrector.unit)
+    plain = simulate(cell, corrector, current, time, **about)
+    checked = simulate(cell, corrector, current, time, **about, checked=True)
+    alone = simulate(cell, None, current, time, **about)
+    assert set(plain) == set(checked)
+    truth = voltages(P2D(cell, about["state_of_charge"], electrolyte=drawn), current, time)
+    voltage, band, away = (checked[key].values for key in ("voltage", "band", "abstained"))
+    np.testing.assert_array_equal(voltage[away], alone["voltage"].values[away])
+    np.testing.assert_array_equal(band[away], alone["band"].values[away])
+    assert (np.abs(voltage - alone["voltage"].values)[~away] < band[~away]).all()
+    assert band.max() <= MOST
+    both = ~away & ~plain["abstained"].values
+    np.testing.assert_array_equal(voltage[both], plain["voltage"].values[both])
+    assert np.abs(voltage - truth).max() < MOST
+    assert np.mean(np.abs(voltage - truth) <= band) > 0.97
+    if wrong:
+        assert away.mean() > 0.01, "there is something to flag"
+        apart = np.abs(plain["voltage"].values - truth)[~plain["abstained"].values]
+        assert apart.max() > MOST
+    else:
+        distrusted = ~away & plain["abstained"].values
+        apart = np.abs(voltage - plain["spme_voltage"].values)[distrusted]
+        assert apart.max() > 5e-4, "corrected where it did not trust itself"
+
+
+def test_nothing_can_be_checked_without_a_corrector(cells: dict[str, Cell]) -> None:
+    with pytest.raises(ValueError, match="nothing to check without a corrector"):
+        simulate(
+            cells["Chen2020"],
+            None,
+            np.zeros((1, 3)),
+            np.arange(3.0),
+            state_of_charge=np.array([0.5]),
+            checked=True,
+        )
