@@ -6,7 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from continuum.cell_mesh import pybamm
+from continuum.cell_nodes import SAME, IfNear
 from continuum.cell_particles import ladder_submeshes, on_ladder
+
+AWAY = 1.0  # V, from a cut-off that the current runs away from
+ROUNDING = 1e-12  # A
 
 
 class BeyondSPMe(pybamm.lithium_ion.SPMe):
@@ -53,6 +57,9 @@ class BeyondSPMe(pybamm.lithium_ion.SPMe):
     ) -> None:
         """Let the voltage be another one, for variables, control and both cut-offs.
 
+        The lower cut-off is looked at while the cell discharges or rests, the upper one while it
+        charges or rests: a solver asks at each step, and SPMe's voltage is half of what it costs.
+
         Parameters
         ----------
         voltage : pybamm.Symbol
@@ -72,9 +79,10 @@ class BeyondSPMe(pybamm.lithium_ion.SPMe):
         known["Voltage [V]"] = known["Terminal voltage [V]"] = voltage
         known["Battery voltage [V]"] = voltage * p.n_cells
         low, high = plain - p.voltage_low_cut, p.voltage_high_cut - plain
+        current = known["Current [A]"]
         cuts = {
-            "Minimum voltage [V]": low + if_near(low, apart[0]),
-            "Maximum voltage [V]": high - if_near(high, apart[1]),
+            "Minimum voltage [V]": _towards(current, low + if_near(low, apart[0])),
+            "Maximum voltage [V]": _towards(-current, high - if_near(high, apart[1])),
         }
         self.events = [
             pybamm.Event(event.name, cuts[event.name], event.event_type)
@@ -97,3 +105,8 @@ class BeyondSPMe(pybamm.lithium_ion.SPMe):
     def default_solver(self) -> pybamm.BaseSolver:
         """IDAKLU."""
         return pybamm.IDAKLUSolver()
+
+
+def _towards(current: pybamm.Symbol, margin: pybamm.Symbol) -> pybamm.Symbol:
+    """The margin (V) where the current (A) is not negative, unworked and `AWAY` elsewhere."""
+    return AWAY + IfNear(SAME, [-current, margin - AWAY], "margin_if_towards", reach=ROUNDING)

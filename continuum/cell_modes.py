@@ -56,7 +56,7 @@ import numpy as np
 
 from continuum.cell_beyond import BeyondSPMe
 from continuum.cell_mesh import pybamm
-from continuum.cell_nodes import IfNear
+from continuum.cell_nodes import SAME, IfNear
 from continuum.cell_particles import diffused
 
 ORDER = 4
@@ -139,7 +139,7 @@ class ModalSPMe(BeyondSPMe):
             voltage,
             kept_as=EVEN,
             if_near=lambda margin, reach: IfNear(
-                _SAME, [margin, apart], "uneven_if_near", reach=reach
+                SAME, [margin, apart], "uneven_if_near", reach=reach
             ),
             apart=MOST,
         )
@@ -290,5 +290,3 @@ def _within(stoichiometry: pybamm.Symbol) -> pybamm.Symbol:
 
 
 _SALT = "Porosity times concentration [mol.m-3]"
-_ONE = casadi.SX.sym("voltage", 1)
-_SAME = casadi.Function("same", [_ONE], [_ONE])

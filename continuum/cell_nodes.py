@@ -50,11 +50,12 @@ class Node(pybamm.Function):
 
 
 class IfNear(Node):
-    """A `Node` where the first child, a margin (V), is below `reach` (V); else 0, unworked.
+    """A `Node` where the first child, a margin, is below `reach`; else 0, unworked.
 
-    For cut-offs whose voltage costs more than an estimate of it that is never `reach` off: they are
-    not near otherwise. The other children are what the function takes. Not even these are formed
-    where it is not near: they become a function of the solver's state, on one side of a switch.
+    For cut-offs whose voltage costs more than an estimate of it that is never `reach` off, or that
+    the current runs away from. The other children are what the function takes. Not even these are
+    formed where it is not near: they become a function of the solver's state, on one side of a
+    switch.
     """
 
     __slots__ = ("reach",)
@@ -83,3 +84,7 @@ class IfNear(Node):
 
     def _with(self, children: list[pybamm.Symbol]) -> IfNear:
         return type(self)(self.function_of_scalars, children, self.name, reach=self.reach)
+
+
+_ONE = casadi.SX.sym("number", 1)
+SAME = casadi.Function("same", [_ONE], [_ONE])

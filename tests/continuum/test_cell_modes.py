@@ -166,6 +166,25 @@ def test_a_cut_off_far_from_the_even_reaction_s_is_seen():
     assert solution[EVEN].entries[-1] > 3.2
 
 
+@pytest.mark.parametrize(("soc", "first", "cut_off"), [(0.01, -1, 2.5), (0.985, 1, 4.2)])
+def test_a_current_that_turns_meets_either_cut_off(soc, first, cut_off):
+    """Where the voltage, followed beyond wider cut-offs, first crosses one of the cell's own."""
+    values = pybamm.ParameterValues("Chen2020")
+    values.set_initial_state(soc)
+    times = np.linspace(0, 300, 601)
+    swing = first * values["Nominal cell capacity [A.h]"] * np.sin(times / 12)
+    values["Current function [A]"] = pybamm.Interpolant(times, swing, pybamm.t)
+    found = solved(ModalSPMe(), values, times)
+    wider = values.copy()
+    wider.update({"Lower voltage cut-off [V]": 2.0, "Upper voltage cut-off [V]": 4.6})
+    beyond = solved(ModalSPMe(), wider, times)
+    volts = beyond["Voltage [V]"].entries
+    outside = np.flatnonzero((volts < 2.5) | (volts > 4.2))
+    assert swing[outside[0]] * first < 0, "the current has turned before"
+    assert times[outside[0] - 1] <= found.t[-1] <= times[outside[0]]
+    assert found["Voltage [V]"].entries[-1] == pytest.approx(cut_off, abs=1e-4)
+
+
 @pytest.mark.parametrize("name", ["Chen2020", "Ecker2015"])
 def test_the_derivatives_of_its_blocks_are_those_of_the_whole(name):
     values = pybamm.ParameterValues(name)
