@@ -60,6 +60,9 @@ def signature() -> dict[str, pybamm.Symbol]:
             found[name] = pybamm.Parameter(name)
         half = 0.5 * domain.prim.c_max
         found[f"{side} particle diffusivity [m2.s-1]"] = domain.prim.D(half, T)
+        for x in (0.2, 0.8):
+            law = domain.prim.D(x * domain.prim.c_max, T)
+            found[f"{side} particle diffusivity at {x} [m2.s-1]"] = law
         found[f"{side} electrode exchange-current density [A.m-2]"] = domain.prim.j0(rest, half, T)
         for x in (0.3, 0.6):
             found[f"{side} electrode OCP at {x} [V]"] = domain.prim.U(pybamm.Scalar(x), T)
@@ -173,8 +176,9 @@ class CorrectedSPMe(BeyondSPMe):
             arcsinh=pybamm.arcsinh,
         )
         same: pybamm.Symbol = pybamm.Scalar(1)
-        for symbol, value in zip(signature().values(), _kept(chosen).values(), strict=True):
-            same = same * (abs(symbol - value) < SAME * abs(value))
+        symbols = signature()
+        for key, value in chosen.about["signature"].items():
+            same = same * (abs(symbols[key] - value) < SAME * abs(value))
         features, says = static + active, _correction(chosen)
         correction = same * Node(says, features, "residual_corrector")
         known[INSIDE] = same * Node(_gate(chosen), features, "corrector_weight")
@@ -263,7 +267,3 @@ def _relative(corrector: Corrector, at_rest: Mapping[str, Any]) -> dict[str, Any
     }
     found["transference_number_shift"] = at_rest["transference_number"] - own["transference_number"]
     return found
-
-
-def _kept(corrector: Corrector) -> Mapping[str, float]:
-    return corrector.about["signature"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from continuum.cell import pybamm
-from couplers.residual.after import correct
+from couplers.residual.after import correct, refuse_foreign
 from couplers.residual.corrector import SHIPPED, load
 from couplers.residual.model import (
     CORRECTION,
@@ -203,6 +203,16 @@ def test_shipped_correctors_are_small_and_know_their_cell(name: str) -> None:
         for key, value in kept[part].items():
             assert corrector.about[part][key] == pytest.approx(value, rel=1e-9, abs=0), key
     assert len(corrector.about["data"]) == 16
+
+
+def test_a_diffusivity_that_is_only_half_full_the_same_is_foreign() -> None:
+    values = pybamm.ParameterValues("Chen2020")
+    half = values["Negative particle diffusivity [m2.s-1]"]
+    values["Negative particle diffusivity [m2.s-1]"] = lambda sto, T: half * pybamm.exp(0.5 - sto)
+    with pytest.raises(ValueError, match=r"Negative particle diffusivity at 0.2 .* is 4.45.*e-14"):
+        refuse_foreign(values, load("Chen2020"))
+    solution = pybamm.Simulation(CorrectedSPMe("Chen2020"), parameter_values=values).solve([0, 60])
+    assert (solution[INSIDE].entries == 0).all()
 
 
 def test_a_potential_from_a_table_is_not_looked_at_beyond_it() -> None:
