@@ -5,11 +5,11 @@
 FOLDER holds the reference data that `multiscale train-corrector` left (``results/reference``); what
 is lacking is made. Writes ``residual_modal.json`` beside this script. All is judged by the batched
 P2D on the profiles that no corrector has learnt from: ``calibration fast`` and ``calibration slow``
-have set its bands and those of a checked correction, all others nothing.
+have set the correctors' own bands and that of a checked correction, all others have set neither.
 
-Left out: the factor of the modal band, found on all other sets (the larger of the conformal factors
-of steady and of changing currents), and the share of profiles that it covers on this one. Beside it
-the share that the factor in the code covers.
+Left out: the factor of the modal band, the largest that any other set asks for (the conformal
+factors of its steady and of its changing currents), and the share of profiles that it covers on
+this one. Beside it the share that the factor in the code covers, the largest of all sets.
 
 Checked: samples where the ensemble is more than 3 mV off, the share of them that is flagged, false
 flags, and profiles within the band wherever it does not abstain; by the ensemble itself ("before")
@@ -159,20 +159,23 @@ def flags(row, away):
 
 def tabled(all_rows):
     """What is said of each set and split, once all are there."""
-    own = {name: [own_scores(row) for row in rows.values()] for name, rows in all_rows.items()}
+    own = {
+        name: max(by_kind(own_scores(row) for row in rows.values()))
+        for name, rows in all_rows.items()
+    }
     check = {
         name: [check_scores(rows[split]) for split in CALIBRATION]
         for name, rows in all_rows.items()
     }
     table = {
-        "factor": max(by_kind(chain.from_iterable(own.values()))),
+        "factor": max(own.values()),
         "checked_factors": by_kind(chain.from_iterable(check.values())),
         "in the code": {"factor": modal.FACTOR, "checked_factors": batch.CHECKED},
         "sets": {},
         "all sets": {},
     }
     for name, rows in all_rows.items():
-        left_out = max(by_kind(chain.from_iterable(own[other] for other in own if other != name)))
+        left_out = max(factor for other, factor in own.items() if other != name)
         table["sets"][name] = {"factor_left_out": round(left_out, 3)}
         for split, row in rows.items():
             there = np.isfinite(row["modal"])
