@@ -19,7 +19,7 @@ from couplers.residual.quick import QuickSPMe
 
 CHUNK = 1024  # cells that run together; the features of all their steps are held
 MOST = 3e-3  # V, from the modal SPMe, that a checked correction may be
-CHECKED = (0.46, 0.62)  # of the doubt in a checked band, by `couplers.residual.features.KINDS`
+CHECKED = (0.46, 0.62)  # of the doubt in a checked band, as all shipped cells have it together
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,8 @@ def _corrected(
     if sure is not None:
         instead = _modal(*sure)
         corrected = base + whole(said.unguarded)
-        share = np.array(CHECKED)[kind(current / batch.cell.capacity, time)]
+        shares = np.array(batch.corrector.about.get("checked", CHECKED))
+        share = shares[kind(current / batch.cell.capacity, time)]
         half = np.abs(corrected - sure[0]) + share[:, None] * sure[1]
         near, known = half <= MOST, np.isfinite(sure[0])
         found = {

@@ -15,6 +15,7 @@ import torch
 import xarray as xr
 
 from continuum.cell import pybamm
+from couplers.residual.checking import shares
 from couplers.residual.corrector import FLOOR, NETWORKS, Corrector, Layers, conformal, dense
 from couplers.residual.data import (
     Design,
@@ -436,9 +437,14 @@ def corrector_for(
         seed=seed,
         progress=learning,
     )
-    return corrector, judge(
-        corrector, {key: data for key, data in found.items() if key not in ("fast", "slow")}
-    )
+    unlearnt = {key: data for key, data in found.items() if key not in ("fast", "slow")}
+    calibration = [
+        (data, errors(corrector, data)["ensemble"]["unguarded_error"].values)
+        for key, data in unlearnt.items()
+        if key.startswith("calibration")
+    ]
+    checked = {"checked": shares(cell, calibration)}
+    return replace(corrector, about={**corrector.about, **checked}), judge(corrector, unlearnt)
 
 
 def judge(
