@@ -13,7 +13,8 @@ this one. Beside it the share that the factor in the code covers, the largest of
 
 Checked: samples where the ensemble is more than 3 mV off, the share of them that is flagged, false
 flags, and profiles within the band wherever it does not abstain; by the ensemble itself ("before")
-and by the modal run ("after"). The factors are conformal on the calibration splits of all sets.
+and by the modal run ("after"), with each corrector's own shares of the modal doubt. The factors are
+what the calibration splits of all sets ask for together; a corrector without its own takes those.
 """
 
 import json
@@ -27,7 +28,7 @@ import torch
 
 from benchmarks.residual_methods import data
 from continuum.cell import pybamm
-from couplers.residual import batch, modal
+from couplers.residual import batch, checking, modal
 from couplers.residual.corrector import SHIPPED, conformal, load
 from couplers.residual.data import HELD_OUT, cell_hash, drawn_electrolytes
 from couplers.residual.features import KINDS, kind
@@ -103,11 +104,7 @@ def own_scores(row):
 
 def check_scores(row):
     """The same of what an ensemble's error exceeds its distance from the modal SPMe by."""
-    apart = np.abs(row["ensemble"] - row["modal"])
-    with np.errstate(invalid="ignore"):
-        ratio = (np.abs(row["ensemble"]) - apart) / row["doubt"]
-        score, some = largest(ratio, np.isfinite(ratio))
-    return score, row["steady"][some]
+    return checking.scores(row["ensemble"], row["modal"], row["doubt"], row["steady"])
 
 
 def by_kind(scores):
@@ -139,10 +136,10 @@ def rms(values):
     return round(float(np.sqrt(np.mean(values**2))), 4) if values.size else None
 
 
-def checked_as(row):
+def checked_as(row, shares):
     """The checked ensemble: where it is kept, and its band (mV)."""
     apart = np.abs(row["ensemble"] - row["modal"])
-    half = apart + np.array(batch.CHECKED)[row["steady"]][:, None] * row["doubt"]
+    half = apart + np.array(shares)[row["steady"]][:, None] * row["doubt"]
     return half <= 1e3 * batch.MOST, half
 
 
@@ -174,6 +171,7 @@ def tabled(all_rows):
         "sets": {},
         "all sets": {},
     }
+    shares = {name: load(name).about["checked"] for name in all_rows}
     for name, rows in all_rows.items():
         left_out = max(factor for other, factor in own.items() if other != name)
         table["sets"][name] = {"factor_left_out": round(left_out, 3)}
@@ -189,17 +187,17 @@ def tabled(all_rows):
                 "covered_left_out": share(own_scores(row)[0] <= left_out),
                 "covered": share(own_scores(row)[0] <= modal.FACTOR),
                 "half_width_mV": mean(modal.FACTOR * row["doubt"][there].clip(0, 1e3)),
-                **compared(row),
+                **compared(row, shares[name]),
             }
     for split in next(iter(all_rows.values())):
         rows = [rows[split] for rows in all_rows.values()]
-        table["all sets"][split] = pooled(rows)
+        table["all sets"][split] = pooled(rows, list(shares.values()))
     return table
 
 
-def compared(row):
+def compared(row, shares):
     """Flags and bands of the ensemble by itself, and checked."""
-    near, half = checked_as(row)
+    near, half = checked_as(row, shares)
     there = np.isfinite(row["ensemble"])
     kept = there & ~row["away"]
     return {
@@ -216,14 +214,14 @@ def compared(row):
     }
 
 
-def pooled(rows):
+def pooled(rows, shares):
     """Of all sets together, every profile and every sample counting alike."""
     found = {}
     for when in ("before", "after"):
         counts = np.zeros(4)
         inside = []
-        for row in rows:
-            near, half = checked_as(row)
+        for row, own in zip(rows, shares, strict=True):
+            near, half = checked_as(row, own)
             away = row["away"] if when == "before" else ~near
             error = row["corrected"] if when == "before" else row["ensemble"]
             band = row["band"] if when == "before" else half
