@@ -20,6 +20,7 @@ CURRENT = "Current function [A]"
 LOWEST, HIGHEST = (f"{end} electrolyte concentration [mol.m-3]" for end in ("Lowest", "Highest"))
 ROUNDING = 1e-6  # relative, of a concentration that stays where it was
 CAPACITY = "Nominal cell capacity [A.h]"
+ABSOLUTE = 1e-2  # tolerance of states, which are of order one, over the relative one
 CAPACITY_MARGIN = 1.2  # how far a discharge may go beyond the nominal capacity
 REACHED = "reached the cut-off voltage"
 BELOW = "was below the cut-off voltage as soon as the current flowed"
@@ -70,7 +71,7 @@ def discharge(
         Number of mesh points (1) in ``x_n``, ``x_s``, ``x_p``, for those that differ from the
         default.
     relative_tolerance : float
-        Relative tolerance of the time integration (1).
+        Relative tolerance of the time integration (1); the absolute one is a hundredth of it.
     concentration_window : tuple of float, optional
         Salt concentrations (mol m-3) within which the electrolyte's laws are known; a discharge
         that leaves them says so in its outcome.
@@ -332,6 +333,7 @@ def _simulation(
         parameter_values=values,
         solver=pybamm.IDAKLUSolver(
             rtol=relative_tolerance,
+            atol=ABSOLUTE * relative_tolerance,
             output_variables=["Voltage [V]", LOWEST, HIGHEST],
             options={"silence_sundials_errors": True},
         ),

@@ -16,7 +16,7 @@ from couplers.battery import LAW_KEYS, parameter_values
 from couplers.bpx import bpx, electrolytes_of_bpx, from_bpx, to_bpx
 from couplers.liquid import landesfeind_ec_emc
 
-MESH = {"x_n": 12, "x_s": 6, "x_p": 12, "r_n": 15, "r_p": 15}
+MESH = {"x_n": 12, "x_s": 6, "x_p": 12}
 
 
 def voltage(values: pybamm.ParameterValues, rate: float = 1.0) -> xr.DataArray:

@@ -179,7 +179,7 @@ def test_cell_discharges_on_computed_energetics_and_goes_through_bpx(tmp_path) -
             "Open-circuit voltage at 100% SOC [V]": 3.6,
         }
     )
-    mesh = {"x_n": 8, "x_s": 4, "x_p": 8, "r_n": 12, "r_p": 12}
+    mesh = {"x_n": 8, "x_s": 4, "x_p": 8}
 
     def volts(one: pybamm.ParameterValues) -> xr.Dataset:
         return discharge(one, c_rates=[0.2], mesh_points=mesh, relative_tolerance=1e-7)

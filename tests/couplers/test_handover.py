@@ -32,7 +32,7 @@ def test_twenty_points_without_noise_discharge_as_pybamms_own_functions() -> Non
 def test_band_of_the_voltage_holds_the_truth() -> None:
     """Three campaigns of the hundred in the benchmark: the rank of the truth among 39 draws."""
     names = list(LAW_KEYS)
-    coarse = {"x_n": 10, "x_s": 6, "x_p": 10, "r_n": 12, "r_p": 12}
+    coarse = {"x_n": 10, "x_s": 6, "x_p": 10}
     arguments = {"c_rates": [1.0], "time_points": 13, "mesh_points": coarse}
     exact = discharge(parameter_values(landesfeind_ec_emc()), **arguments)["voltage"].values[0, 0]
     ranks = []

@@ -161,7 +161,7 @@ def test_exchange_current_reaches_pybamm_in_its_own_form() -> None:
         ),
     ):
         values[key] = function
-        mesh = {"x_n": 8, "x_s": 4, "x_p": 8, "r_n": 10, "r_p": 10}
+        mesh = {"x_n": 8, "x_s": 4, "x_p": 8}
         run = discharge(values, c_rates=[0.5], model="SPMe", mesh_points=mesh)
         volts.append(run["voltage"].dropna("time"))
     assert float(abs(volts[0] - volts[1]).max()) < 1e-4

@@ -112,7 +112,7 @@ def test_discharges_of_a_posterior_keep_the_contract_and_name_a_bad_draw() -> No
         binary_electrolyte(laws, concentration=1000.0, temperature=298.15, draw=draw)
         for draw in range(5)
     ]
-    coarse = {"x_n": 6, "x_s": 4, "x_p": 6, "r_n": 6, "r_p": 6}
+    coarse = {"x_n": 6, "x_s": 4, "x_p": 6}
     result = propagate(_coarse, drawn)
     check(result, DISCHARGE)
     assert result["solved"].all()
@@ -126,5 +126,5 @@ def test_discharges_of_a_posterior_keep_the_contract_and_name_a_bad_draw() -> No
 
 
 def _coarse(electrolytes: list) -> xr.Dataset:
-    coarse = {"x_n": 6, "x_s": 4, "x_p": 6, "r_n": 6, "r_p": 6}
+    coarse = {"x_n": 6, "x_s": 4, "x_p": 6}
     return discharges(electrolytes, time_points=11, mesh_points=coarse)
