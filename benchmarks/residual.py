@@ -33,7 +33,7 @@ import torch
 
 from continuum.cell import pybamm
 from continuum.cell_modes import ModalSPMe
-from continuum.cell_particles import ladder_submeshes, on_ladder
+from continuum.cell_particles import on_ladder
 from couplers.residual import profiles
 from couplers.residual.after import correct
 from couplers.residual.batch import Corrected, simulate
@@ -70,9 +70,7 @@ CYCLE = "US06-like, 2C peak"
 
 def on_few(model, points):
     """One of PyBaMM's models on the particles of the corrected SPMe, as `rivals` gives it."""
-    on_ladder(model)
-    points = {**model.default_var_pts, **points}
-    return model, points, {**model.default_submesh_types, **ladder_submeshes()}
+    return model, {**model.default_var_pts, **points}, on_ladder(model)
 
 
 def rivals(name):

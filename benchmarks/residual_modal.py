@@ -138,8 +138,8 @@ def rms(values):
 
 def checked_as(row, shares):
     """The checked ensemble: where it is kept, and its band (mV)."""
-    apart = np.abs(row["ensemble"] - row["modal"])
-    half = apart + np.array(shares)[row["steady"]][:, None] * row["doubt"]
+    apart = row["ensemble"] - row["modal"]
+    half = checking.half_width(apart, row["doubt"], shares, row["steady"])
     return half <= 1e3 * batch.MOST, half
 
 

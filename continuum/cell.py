@@ -12,7 +12,7 @@ import xarray as xr
 
 from continuum.cell_mesh import electrode_submeshes, pybamm
 from continuum.cell_modes import ModalSPMe
-from continuum.cell_particles import ladder_submeshes, on_ladder
+from continuum.cell_particles import on_ladder
 
 MODELS = ("DFN", "ModalSPMe", "SPMe", "SPM")
 MESH_POINTS = {"x_n": 30, "x_s": 10, "x_p": 30}
@@ -248,14 +248,14 @@ def impedance(
         raise ValueError("Impedance: " + "; ".join(faults) + ".")
     values = parameter_values.copy()
     equations = pybamm.lithium_ion.DFN({"surface form": "differential"})
-    on_ladder(equations)
+    submeshes = on_ladder(equations)
     try:
         if initial_state_of_charge is not None:
             values.set_initial_state(float(initial_state_of_charge))
         simulation = pybamm.EISSimulation(
             equations,
             parameter_values=values,
-            submesh_types=_submeshes(equations),
+            submesh_types={**submeshes, **electrode_submeshes()},
             var_pts={**equations.default_var_pts, **MESH_POINTS, **(mesh_points or {})},
         )
         simulation.build(inputs=dict(inputs or {}))
@@ -324,8 +324,7 @@ def _simulation(
         submeshes = equations.default_submesh_types
     else:
         equations = getattr(pybamm.lithium_ion, model)()
-        on_ladder(equations)
-        submeshes = _submeshes(equations)
+        submeshes = {**on_ladder(equations), **electrode_submeshes()}
     salt = equations.variables["Electrolyte concentration [mol.m-3]"]
     equations.variables[LOWEST], equations.variables[HIGHEST] = pybamm.min(salt), pybamm.max(salt)
     simulation = pybamm.Simulation(
@@ -342,11 +341,6 @@ def _simulation(
     )
     simulation.build()
     return simulation
-
-
-def _submeshes(equations: pybamm.BaseModel) -> dict[str, pybamm.MeshGenerator]:
-    """Graded electrodes, and particles of few shells."""
-    return {**equations.default_submesh_types, **electrode_submeshes(), **ladder_submeshes()}
 
 
 def _refuse_wrong_inputs(

@@ -224,14 +224,19 @@ def diffused(
     return pybamm.div((2 * between + inside * at_edges) / 3 * pybamm.grad(concentration))
 
 
-def on_ladder(model: pybamm.BaseModel) -> None:
+def on_ladder(model: pybamm.BaseModel) -> dict[str, pybamm.MeshGenerator]:
     """Let the particles of one of PyBaMM's models diffuse as `diffused` has it.
 
     Parameters
     ----------
     model : pybamm.BaseModel
         A lithium-ion model with one material in each electrode, and Fickian diffusion in it: SPM,
-        SPMe, DFN. Changed in place; solve it with the `ladder_submeshes`.
+        SPMe, DFN. Changed in place.
+
+    Returns
+    -------
+    dict of pybamm.MeshGenerator
+        The model's default submeshes with the `ladder_submeshes`, which it is to be solved on.
     """
     kept = {variable.name: variable for variable in model.rhs}
     for side, electrode in (("negative", model.param.n), ("positive", model.param.p)):
@@ -241,3 +246,4 @@ def on_ladder(model: pybamm.BaseModel) -> None:
         c = kept[f"{place} particle concentration [mol.m-3]"]
         T = model.variables[f"{place} electrode temperature [K]"]
         model.rhs[c] = diffused(c, electrode.prim, T)
+    return {**model.default_submesh_types, **ladder_submeshes()}

@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 
 from couplers.residual import modal
+from couplers.residual.checking import half_width
 from couplers.residual.corrector import LARGEST_BAND, Correction, Corrector, load
 from couplers.residual.features import ACTIVE, STATIC, kind
 from couplers.residual.p2d import ended
@@ -230,9 +231,9 @@ def _corrected(
     if sure is not None:
         instead = _modal(*sure)
         corrected = base + whole(said.unguarded)
-        shares = np.array(batch.corrector.about.get("checked", CHECKED))
-        share = shares[kind(current / batch.cell.capacity, time)]
-        half = np.abs(corrected - sure[0]) + share[:, None] * sure[1]
+        shares = batch.corrector.about.get("checked", CHECKED)
+        kinds = kind(current / batch.cell.capacity, time)
+        half = half_width(corrected - sure[0], sure[1], shares, kinds)
         near, known = half <= MOST, np.isfinite(sure[0])
         found = {
             "voltage": np.where(near, corrected, np.where(known, instead["voltage"], voltage)),

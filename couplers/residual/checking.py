@@ -71,3 +71,10 @@ def scores(
     there = np.isfinite(asked)
     some = there.any(axis=1)
     return np.where(there, asked, -np.inf).max(axis=1)[some], kinds[some]
+
+
+def half_width(
+    apart: np.ndarray, doubt: np.ndarray, shares: Sequence[float], kinds: np.ndarray
+) -> np.ndarray:
+    """The checked band (V) of corrected voltages that far from the modal ones, (draw, time)."""
+    return np.abs(apart) + np.array(shares)[kinds][:, None] * doubt

@@ -437,14 +437,15 @@ def corrector_for(
         seed=seed,
         progress=learning,
     )
-    unlearnt = {key: data for key, data in found.items() if key not in ("fast", "slow")}
+    unlearnt = {key: errors(corrector, found[key]) for key in found if key not in ("fast", "slow")}
     calibration = [
-        (data, errors(corrector, data)["ensemble"]["unguarded_error"].values)
-        for key, data in unlearnt.items()
+        (found[key], own["ensemble"]["unguarded_error"].values)
+        for key, own in unlearnt.items()
         if key.startswith("calibration")
     ]
     checked = {"checked": shares(cell, calibration)}
-    return replace(corrector, about={**corrector.about, **checked}), judge(corrector, unlearnt)
+    corrector = replace(corrector, about={**corrector.about, **checked})
+    return corrector, {key: _judged(own) for key, own in unlearnt.items()}
 
 
 def judge(
@@ -458,34 +459,36 @@ def judge(
     error of the network above 3 mV where it abstains; `false_flags` the share of samples where it
     abstains although the network was within 3 mV.
     """
-    table: dict[str, dict[str, dict[str, float]]] = {}
-    for name, data in datasets.items():
-        table[name] = {}
-        for network, found in errors(corrector, data).items():
-            error, spme = (1e3 * found[key].values for key in ("error", "spme_error"))
-            band, away = 1e3 * found["band"].values, found["abstained"].values
-            there = np.isfinite(error)
-            kept = there & ~away
-            wrong = np.abs(1e3 * found["unguarded_error"].values) > LARGE
-            held = [
-                bool((np.abs(error[k][kept[k]]) <= band[k][kept[k]]).all())
-                for k in range(len(error))
-                if kept[k].any()
-            ]
-            table[name][network] = {
-                "rms": _rms(error[kept]),
-                "max": float(np.abs(error[kept]).max(initial=0.0)),
-                "spme_rms": _rms(spme[kept]),
-                "overall_rms": _rms(error[there]),
-                "overall_spme_rms": _rms(spme[there]),
-                "abstained": float(away[there].mean()),
-                "covered": float(np.mean(held)) if held else np.nan,
-                "half_width": float(band[kept].mean()) if kept.any() else np.nan,
-                "large": float(wrong[there].mean()),
-                "flagged": float(away[there & wrong].mean()) if wrong[there].any() else np.nan,
-                "false_flags": float((away & ~wrong)[there].mean()),
-                "profiles": len(held),
-            }
+    return {name: _judged(errors(corrector, data)) for name, data in datasets.items()}
+
+
+def _judged(both: Mapping[str, xr.Dataset]) -> dict[str, dict[str, float]]:
+    table: dict[str, dict[str, float]] = {}
+    for network, found in both.items():
+        error, spme = (1e3 * found[key].values for key in ("error", "spme_error"))
+        band, away = 1e3 * found["band"].values, found["abstained"].values
+        there = np.isfinite(error)
+        kept = there & ~away
+        wrong = np.abs(1e3 * found["unguarded_error"].values) > LARGE
+        held = [
+            bool((np.abs(error[k][kept[k]]) <= band[k][kept[k]]).all())
+            for k in range(len(error))
+            if kept[k].any()
+        ]
+        table[network] = {
+            "rms": _rms(error[kept]),
+            "max": float(np.abs(error[kept]).max(initial=0.0)),
+            "spme_rms": _rms(spme[kept]),
+            "overall_rms": _rms(error[there]),
+            "overall_spme_rms": _rms(spme[there]),
+            "abstained": float(away[there].mean()),
+            "covered": float(np.mean(held)) if held else np.nan,
+            "half_width": float(band[kept].mean()) if kept.any() else np.nan,
+            "large": float(wrong[there].mean()),
+            "flagged": float(away[there & wrong].mean()) if wrong[there].any() else np.nan,
+            "false_flags": float((away & ~wrong)[there].mean()),
+            "profiles": len(held),
+        }
     return table
 
 

@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 
 from continuum.cell import MESH_POINTS, discharge, impedance
 from continuum.cell_mesh import electrode_submeshes, pybamm
-from continuum.cell_particles import SHELLS, ladder, ladder_submeshes, on_ladder, particle_memories
+from continuum.cell_particles import SHELLS, ladder, on_ladder, particle_memories
 
 
 def exact_step(scaled_time: np.ndarray) -> np.ndarray:
@@ -25,11 +25,11 @@ def exact_step(scaled_time: np.ndarray) -> np.ndarray:
 
 def spm(values: pybamm.ParameterValues, times: np.ndarray) -> pybamm.Solution:
     model = pybamm.lithium_ion.SPM()
-    on_ladder(model)
+    submeshes = on_ladder(model)
     return pybamm.Simulation(
         model,
         parameter_values=values,
-        submesh_types={**model.default_submesh_types, **ladder_submeshes()},
+        submesh_types=submeshes,
         solver=pybamm.IDAKLUSolver(rtol=1e-10, atol=1e-12),
     ).solve([0, times[-1]], t_interp=times)
 
