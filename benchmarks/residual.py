@@ -49,9 +49,11 @@ MESHES = ((24, 12), (48, 24))
 DEFAULT = {"x_n": 20, "x_s": 20, "x_p": 20, "r_n": 20, "r_p": 20}
 COARSE = {"x_n": 5, "x_s": 5, "x_p": 5, "r_n": 10, "r_p": 10}
 FINER = {"x_n": 10, "x_s": 10, "x_p": 10, "r_n": 20, "r_p": 20}
+FEW = {"x_n": 24, "x_s": 4, "x_p": 24}
 CELLS, STEPS = (64, 256, 1000, 4000, 16000), 60
-COMPILED = ("SPMe on ladder", "DFN default", "modal SPMe", "corrected SPMe")
-UNTESTED = ("DFN on ladder", "modal SPMe")  # algebraic states are left out of the test of errors
+FEW_MODES = "modal SPMe, 2 modes"
+COMPILED = ("SPMe on ladder", "DFN default", "modal SPMe", FEW_MODES, "corrected SPMe")
+UNTESTED = ("DFN on ladder", "modal SPMe", FEW_MODES)  # algebraic states are left out of the test of errors
 DRAWS, CHECKED = 1000, 24
 AT_RATES = (
     "SPM default",
@@ -59,6 +61,7 @@ AT_RATES = (
     "DFN default",
     "DFN coarse",
     "modal SPMe",
+    FEW_MODES,
     "corrected SPMe",
 )
 FOREIGN = 8
@@ -83,8 +86,9 @@ def rivals(name):
         "DFN default": (lithium.DFN(), DEFAULT, None),
         "DFN 10 x 20": (lithium.DFN(), FINER, None),
         "DFN coarse": (lithium.DFN(), COARSE, None),
-        "DFN on ladder": on_few(lithium.DFN(), ModalSPMe.mesh_points),
+        "DFN on ladder": on_few(lithium.DFN(), FEW),
         "modal SPMe": (ModalSPMe(), None, None),
+        FEW_MODES: (ModalSPMe(order=2), None, None),
         "corrected SPMe": (CorrectedSPMe(name), None, None),
     }
 
@@ -155,7 +159,8 @@ def cycle(name, cell, corrector):
     batch = P2D(cell, np.full(CHECKED, 0.7), electrolyte=some, points=TRUTH)
     truth = follow(batch, np.tile(current, (CHECKED, 1)), seconds)["voltage"].values
     row, values = row_of(name, CYCLE, seconds, current, 0.7, truth[0])
-    row["ratios"], row["modal ratios"] = ratios(row), ratios(row, "modal SPMe")
+    for ours in ("corrected SPMe", "modal SPMe", FEW_MODES):
+        row[f"ratios, {ours}"] = ratios(row, ours)
     row["thousand electrolytes"] = draws(name, cell, seconds, current, truth, drawn)
     row["modal SPMe, other electrolytes"] = of_electrolytes(values, seconds, truth, drawn)
     row["truth_gap"] = gap(values, seconds[:121], truth[0, :121])
@@ -345,7 +350,7 @@ def gap(values, times, truth):
     }
 
 
-def ratios(row, ours="corrected SPMe"):
+def ratios(row, ours):
     """CPU of one of ours against SPMe's and the default DFN's, like with like."""
     own, spme, dfn = (row[name] for name in (ours, "SPMe on ladder", "DFN default"))
     return {

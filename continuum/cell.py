@@ -321,10 +321,10 @@ def _simulation(
 ) -> pybamm.Simulation:
     if model == "ModalSPMe":
         equations = ModalSPMe()
-        submeshes = equations.default_submesh_types
+        submeshes, points = equations.default_submesh_types, {}
     else:
         equations = getattr(pybamm.lithium_ion, model)()
-        submeshes = {**on_ladder(equations), **electrode_submeshes()}
+        submeshes, points = {**on_ladder(equations), **electrode_submeshes()}, MESH_POINTS
     salt = equations.variables["Electrolyte concentration [mol.m-3]"]
     equations.variables[LOWEST], equations.variables[HIGHEST] = pybamm.min(salt), pybamm.max(salt)
     simulation = pybamm.Simulation(
@@ -337,7 +337,7 @@ def _simulation(
             options={"silence_sundials_errors": True},
         ),
         submesh_types=submeshes,
-        var_pts={**equations.default_var_pts, **MESH_POINTS, **mesh_points},
+        var_pts={**equations.default_var_pts, **points, **mesh_points},
     )
     simulation.build()
     return simulation

@@ -56,13 +56,14 @@ import casadi
 import numpy as np
 
 from continuum.cell_beyond import BeyondSPMe
+from continuum.cell_layers import MixedElements, layer_submeshes
 from continuum.cell_mesh import pybamm
 from continuum.cell_nodes import SAME, IfNear
 from continuum.cell_particles import diffused
 
 ORDER = 4
 SMALL = 1e-3  # scale of the modes as states: they are solved for that much less closely
-MESH_POINTS = {"x_n": 24, "x_s": 4, "x_p": 24}
+LEAST_POINTS, SEPARATOR_POINTS = 5, 3  # Gauss's
 LEAST_SALT = 1.0  # mol m-3, below which an iteration sees no more than that
 USED_UP = 0.05  # of the salt at rest; few modes of a reaction cannot spare a part of an electrode
 END = 1e-4  # stoichiometries are kept this far from 0 and 1
@@ -107,8 +108,6 @@ class ModalSPMe(BeyondSPMe):
     >>> bool(uneven[-1] > 1.1 * uneven[0])  # more at the separator
     True
     """
-
-    mesh_points = MESH_POINTS
 
     def __init__(
         self,
@@ -169,7 +168,9 @@ class ModalSPMe(BeyondSPMe):
         )
         xi = x / L if side == "negative" else (p.L_x - x) / L
         numbers = [m * np.pi for m in range(1, self.order + 1)]
+        # few points miss the mean of a cosine; without it, all modes keep the salt
         cosines = [pybamm.cos(k * xi) for k in numbers]
+        cosines = [cosine - average(cosine) for cosine in cosines]
         sines = [pybamm.sin(k * xi) for k in numbers]
 
         current = known["Total current density [A.m-2]"]
@@ -265,6 +266,23 @@ class ModalSPMe(BeyondSPMe):
         first = ends.index(self.len_rhs) + 1
         blocks = parts[:first], parts[first:]
         return casadi.vertcat(*(casadi.jacobian(casadi.vertcat(*one), y) for one in blocks))
+
+    @property
+    def default_var_pts(self) -> dict[str, int]:
+        """PyBaMM's, with as many of Gauss's points in the layers as the modes ask for."""
+        points = max(LEAST_POINTS, 2 * self.order - 1)
+        layers = {"x_n": points, "x_s": SEPARATOR_POINTS, "x_p": points}
+        return {**super().default_var_pts, **layers}
+
+    @property
+    def default_submesh_types(self) -> dict[str, Any]:
+        """Particles on shells, layers on Gauss's points."""
+        return {**super().default_submesh_types, **layer_submeshes()}
+
+    @property
+    def default_spatial_methods(self) -> dict[str, Any]:
+        """PyBaMM's, with `continuum.cell_layers.MixedElements` through the layers."""
+        return {**super().default_spatial_methods, "macroscale": MixedElements()}
 
     @property
     def default_solver(self) -> pybamm.BaseSolver:

@@ -49,7 +49,7 @@ def test_is_pybamms_modal_spme(cells: dict[str, Cell], name: str) -> None:
     simulation = pybamm.Simulation(
         model,
         parameter_values=values,
-        var_pts={**model.default_var_pts, "x_n": 40, "x_s": 10, "x_p": 40},
+        var_pts={**model.default_var_pts, "x_n": 20, "x_s": 6, "x_p": 20},
         solver=pybamm.IDAKLUSolver(
             rtol=1e-6,
             atol=1e-7,
