@@ -14,7 +14,7 @@ many. Its gap to PyBaMM's own DFN is measured in the same run, with PyBaMM's mes
 zero (its voltage is of first order in x): `truth_gap`. All errors are in mV over the samples that
 both models have, CPU in ms, best of three in turns; `compiled` is with IDAKLU's option of that
 name. The modal SPMe has learnt nothing; it and `DFN on ladder` leave algebraic states out of the
-solver's test of errors; what is on ladder has the particles and the mesh of ours. The ensemble's
+solver's test of errors; what is on ladder has the particles of ours. The ensemble's
 errors are those where it does not abstain. Held out of training are the drive cycle and the rates
 0.75 and 1.5C; 2C is the edge of what some are trained on. A charge at constant current, then
 constant voltage, is judged by P2D's voltage along the current that the model itself took.
@@ -53,7 +53,7 @@ FEW = {"x_n": 24, "x_s": 4, "x_p": 24}
 CELLS, STEPS = (64, 256, 1000, 4000, 16000), 60
 FEW_MODES = "modal SPMe, 2 modes"
 COMPILED = ("SPMe on ladder", "DFN default", "modal SPMe", FEW_MODES, "corrected SPMe")
-UNTESTED = ("DFN on ladder", "modal SPMe", FEW_MODES)  # algebraic states are left out of the test of errors
+UNTESTED = ("DFN on ladder", "modal SPMe", FEW_MODES)  # algebraic states, in the test of errors
 DRAWS, CHECKED = 1000, 24
 AT_RATES = (
     "SPM default",

@@ -1,4 +1,4 @@
-r"""SPMe with an uneven reaction: close to P2D at a few times the cost of SPMe, for any cell.
+r"""SPMe with an uneven reaction: close to P2D at a cost like that of SPMe, for any cell.
 
 SPMe takes the reaction to be even over each electrode, and all of its error comes of that. Here the
 ionic current runs through an electrode, from the collector (:math:`\xi = 0`) to the separator (1),
@@ -35,7 +35,9 @@ difference of
     + \frac{L}{\sigma} \langle (1 - \xi)(I - i_\mathrm{e}) \rangle
     + L \left\langle \frac{\xi\, i_\mathrm{e}}{\kappa} \right\rangle
 
-of both electrodes (with :math:`-I` in the positive), less the separator's drop.
+of both electrodes (with :math:`-I` in the positive), less the separator's drop. All means are
+Gauss's, over the few points of `continuum.cell_layers`: what a porous electrode costs is its
+potentials, and they are needed at no more places than tell the modes apart.
 
 In eight published sets a drive cycle is 0.002 to 0.03 mV (RMS) from P2D, a discharge from full at
 2C at most 0.9 mV; what it costs is measured beside, in ``benchmarks/residual.py``.
@@ -89,7 +91,7 @@ class ModalSPMe(BeyondSPMe):
     options : dict, optional
         PyBaMM's options of the SPMe; the default ones alone.
     order : int
-        Number of modes (1) in each electrode.
+        Number of modes (1) in each electrode; the mesh points in ``default_var_pts`` go with it.
     name : str
         Name of the model.
 

@@ -25,7 +25,7 @@ class Wanted(Section):
     temperature: float | None = Field(None, ge=200, le=400)  # K; the set's own if not given
     profiles: int = Field(384, ge=40)
     slow_profiles: int | None = Field(None, ge=40)
-    workers: int = Field(1, ge=1)
+    workers: int = Field(2, ge=1, description="processes")
     seed: int = Field(0, ge=0)
     output: str = "results"
 

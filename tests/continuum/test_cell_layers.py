@@ -12,17 +12,22 @@ BORDERS = np.append(0.0, LENGTHS.cumsum())
 VARIABLES = [getattr(pybamm.standard_spatial_vars, f"x_{k}") for k in "nsp"]
 
 
-def diffusion(points, *, law=None, mesh_class=GaussSubMesh, method=MixedElements):
-    """The rate of change of a concentration as a function of it, and the mesh."""
+def laid(points, mesh_class=GaussSubMesh):
+    """Three layers on so many points."""
     geometry = {
         layer: {x: {"min": a, "max": b}}
         for layer, x, a, b in zip(LAYERS, VARIABLES, BORDERS, BORDERS[1:], strict=False)
     }
-    mesh = pybamm.Mesh(
+    return pybamm.Mesh(
         geometry,
         dict.fromkeys(LAYERS, mesh_class),
         dict(zip(VARIABLES, points, strict=True)),
     )
+
+
+def diffusion(points, *, law=None, mesh_class=GaussSubMesh, method=MixedElements):
+    """The rate of change of a concentration as a function of it, and the mesh."""
+    mesh = laid(points, mesh_class)
     c = pybamm.concatenation(*(pybamm.Variable(layer, domain=layer) for layer in LAYERS))
     through = pybamm.concatenation(
         *(pybamm.PrimaryBroadcast(a, layer) for a, layer in zip(CONDUCTANCES, LAYERS, strict=True))
@@ -134,6 +139,28 @@ def test_points_lie_where_they_are_said_to_be_and_means_are_gauss_s():
         expected = BORDERS[k] + LENGTHS[k] * (gauss + 1) / 2
         np.testing.assert_allclose(mesh.nodes[first : first + n], expected, rtol=1e-14)
     assert mesh.d_edges @ mesh.nodes**3 == pytest.approx(BORDERS[-1] ** 4 / 4, rel=1e-14)
+
+
+def test_between_nodes_and_edges_polynomials_are_kept_and_jumps_shared():
+    mesh, method = laid((4, 3, 5)), MixedElements()
+    method.build(mesh)
+    whole = mesh[LAYERS]
+    shape = np.polynomial.Polynomial([0.3, -1.0, 2.0])
+
+    def moved(values, key, way="arithmetic"):
+        symbol = pybamm.StateVector(slice(0, len(values)), domains={"primary": list(LAYERS)})
+        return method.shift(symbol, key, way).evaluate(y=values[:, None])[:, 0]
+
+    at_edges = moved(shape(whole.nodes), "node to edge")
+    np.testing.assert_allclose(at_edges, shape(whole.edges), rtol=1e-12)
+    at_nodes = moved(shape(whole.edges), "edge to node")
+    np.testing.assert_allclose(at_nodes, shape(whole.nodes), rtol=1e-12)
+    jump = np.repeat([1.0, 3.0], [4, 8])
+    assert moved(jump, "node to edge")[4] == pytest.approx(2.0)
+    # Lobatto's weights at the ends of layers of 4 and of 3
+    left, right = LENGTHS[0] / (4 * 5), LENGTHS[1] / (3 * 4)
+    expected = (left + right) / (left / 1.0 + right / 3.0)
+    assert moved(jump, "node to edge", "harmonic")[4] == pytest.approx(expected)
 
 
 def test_on_another_mesh_it_is_the_method_of_finite_volumes():

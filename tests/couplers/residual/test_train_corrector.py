@@ -24,6 +24,7 @@ parameter_set = "Marquis2019"
 highest_c_rate = 1.0
 profiles = 40
 temperature = 280.0
+workers = 1
 """
 
 
