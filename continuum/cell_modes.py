@@ -39,8 +39,9 @@ of both electrodes (with :math:`-I` in the positive), less the separator's drop.
 Gauss's, over the few points of `continuum.cell_layers`: what a porous electrode costs is its
 potentials, and they are needed at no more places than tell the modes apart.
 
-In eight published sets a drive cycle is 0.002 to 0.03 mV (RMS) from P2D, a discharge from full at
-2C at most 0.9 mV; what it costs is measured beside, in ``benchmarks/residual.py``.
+In eight published sets a drive cycle is 0.001 to 0.04 mV (RMS) from P2D, a discharge from full at
+2C at most 0.93 mV, at 1.6 to 2.3 times the cost of SPMe; with two modes 0.002 to 0.13 mV at 1.1 to
+1.9 times. That is measured in ``benchmarks/residual.py``.
 
 References
 ----------
