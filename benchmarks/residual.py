@@ -364,7 +364,9 @@ def charged(name, cell, corrector):
     """RMS and largest error (mV) of a charge at C/2 and a hold at the upper cut-off."""
     values = pybamm.ParameterValues(name)
     upper = cell.upper_voltage - 0.02
-    steps = (f"Charge at 0.5C until {upper} V", f"Hold at {upper} V until C/20")
+    # dense where the current falls: between the points P2D is given straight lines of it
+    hold = f"Hold at {upper} V until C/20 (1 second period)"
+    steps = (f"Charge at 0.5C until {upper} V", hold)
     found = {}
     known = rivals(name)
     for label in ("SPMe on ladder", "modal SPMe", "corrected SPMe"):
