@@ -14,10 +14,11 @@ many. Its gap to PyBaMM's own DFN is measured in the same run, with PyBaMM's mes
 zero (its voltage is of first order in x): `truth_gap`. All errors are in mV over the samples that
 both models have, CPU in ms, best of three in turns; `compiled` is with IDAKLU's option of that
 name. The modal SPMe has learnt nothing; it and `DFN on ladder` leave algebraic states out of the
-solver's test of errors; what is on ladder has the particles of ours. The ensemble's
-errors are those where it does not abstain. Held out of training are the drive cycle and the rates
-0.75 and 1.5C; 2C is the edge of what some are trained on. A charge at constant current, then
-constant voltage, is judged by P2D's voltage along the current that the model itself took.
+solver's test of errors; what is on ladder has the particles of ours, and on Gauss's points the
+layers too. The ensemble's errors are those where it does not abstain. Held out of training are the
+drive cycle and the rates 0.75 and 1.5C; 2C is the edge of what some are trained on. A charge at
+constant current, then constant voltage, is judged by P2D's voltage along the current that the model
+itself took.
 """
 
 import json
@@ -32,6 +33,7 @@ import numpy as np
 import torch
 
 from continuum.cell import pybamm
+from continuum.cell_beyond import BeyondSPMe
 from continuum.cell_modes import ModalSPMe
 from continuum.cell_particles import on_ladder
 from couplers.residual import profiles
@@ -49,10 +51,11 @@ MESHES = ((24, 12), (48, 24))
 DEFAULT = {"x_n": 20, "x_s": 20, "x_p": 20, "r_n": 20, "r_p": 20}
 COARSE = {"x_n": 5, "x_s": 5, "x_p": 5, "r_n": 10, "r_p": 10}
 FINER = {"x_n": 10, "x_s": 10, "x_p": 10, "r_n": 20, "r_p": 20}
-FEW = {"x_n": 24, "x_s": 4, "x_p": 24}
+VOLUMES = {"x_n": 25, "x_s": 5, "x_p": 25}
 CELLS, STEPS = (64, 256, 1000, 4000, 16000), 60
+ON_POINTS = "SPMe on Gauss's points"
 FEW_MODES = "modal SPMe, 2 modes"
-COMPILED = ("SPMe on ladder", "DFN default", "modal SPMe", FEW_MODES, "corrected SPMe")
+COMPILED = ("SPMe on ladder", ON_POINTS, "DFN default", "modal SPMe", FEW_MODES, "corrected SPMe")
 UNTESTED = ("DFN on ladder", "modal SPMe", FEW_MODES)  # algebraic states, in the test of errors
 DRAWS, CHECKED = 1000, 24
 AT_RATES = (
@@ -71,9 +74,9 @@ RATES, FAST = (0.75, 1.5, 2.0), (2.25, 2.5, 3.0)
 CYCLE = "US06-like, 2C peak"
 
 
-def on_few(model, points):
-    """One of PyBaMM's models on the particles of the corrected SPMe, as `rivals` gives it."""
-    return model, {**model.default_var_pts, **points}, on_ladder(model)
+def on_shells(model):
+    """One of PyBaMM's models on the particles of ours, as `rivals` gives it."""
+    return model, {**model.default_var_pts, **VOLUMES}, on_ladder(model)
 
 
 def rivals(name):
@@ -82,11 +85,12 @@ def rivals(name):
     return {
         "SPM default": (lithium.SPM(), DEFAULT, None),
         "SPMe default": (lithium.SPMe(), DEFAULT, None),
-        "SPMe on ladder": on_few(lithium.SPMe(), CorrectedSPMe.mesh_points),
+        "SPMe on ladder": on_shells(lithium.SPMe()),
+        ON_POINTS: (BeyondSPMe(None, ON_POINTS), None, None),
         "DFN default": (lithium.DFN(), DEFAULT, None),
         "DFN 10 x 20": (lithium.DFN(), FINER, None),
         "DFN coarse": (lithium.DFN(), COARSE, None),
-        "DFN on ladder": on_few(lithium.DFN(), FEW),
+        "DFN on ladder": on_shells(lithium.DFN()),
         "modal SPMe": (ModalSPMe(), None, None),
         FEW_MODES: (ModalSPMe(order=2), None, None),
         "corrected SPMe": (CorrectedSPMe(name), None, None),
@@ -317,7 +321,7 @@ def ends(values, cell, times, truth, kept):
         return None
     k = below[0]
     true = np.interp(-cell.lower_voltage, -truth[k - 1 : k + 1], times[k - 1 : k + 1])
-    model, points, submeshes = on_few(pybamm.lithium_ion.SPMe(), CorrectedSPMe.mesh_points)
+    model, points, submeshes = on_shells(pybamm.lithium_ion.SPMe())
     plain = pybamm.Simulation(
         model, parameter_values=values, var_pts=points, submesh_types=submeshes
     ).solve([0, times[-1]])

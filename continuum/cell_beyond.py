@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
+from continuum.cell_layers import MixedElements, layer_submeshes
 from continuum.cell_mesh import pybamm
 from continuum.cell_nodes import SAME, IfNear
 from continuum.cell_particles import ladder_submeshes, on_ladder
 
+POINTS = {"x_n": 7, "x_s": 3, "x_p": 7}  # Gauss's
 AWAY = 1.0  # V, from a cut-off that the current runs away from
 ROUNDING = 1e-12  # A
 
@@ -16,7 +18,8 @@ ROUNDING = 1e-12  # A
 class BeyondSPMe(pybamm.lithium_ion.SPMe):
     """SPMe on particles of few shells that answer as spheres, to be given another voltage by `see`.
 
-    The shells are those of `continuum.cell_particles`, 15 whatever ``var_pts`` say.
+    The shells are those of `continuum.cell_particles`, 15 whatever ``var_pts`` say. The salt and
+    all means over the layers are on the few points of `continuum.cell_layers`.
 
     Parameters
     ----------
@@ -30,8 +33,6 @@ class BeyondSPMe(pybamm.lithium_ion.SPMe):
     ValueError
         For options other than the default ones.
     """
-
-    mesh_points: ClassVar[Mapping[str, int]] = {}
 
     def __init__(self, options: dict[str, Any] | None, name: str) -> None:
         super().__init__(options, name)
@@ -93,13 +94,18 @@ class BeyondSPMe(pybamm.lithium_ion.SPMe):
 
     @property
     def default_submesh_types(self) -> dict[str, Any]:
-        """PyBaMM's, with particles on `continuum.cell_particles.LadderSubMesh`."""
-        return {**super().default_submesh_types, **ladder_submeshes()}
+        """PyBaMM's, with particles on shells and layers on Gauss's points."""
+        return {**super().default_submesh_types, **ladder_submeshes(), **layer_submeshes()}
+
+    @property
+    def default_spatial_methods(self) -> dict[str, Any]:
+        """PyBaMM's, with `continuum.cell_layers.MixedElements` through the layers."""
+        return {**super().default_spatial_methods, "macroscale": MixedElements()}
 
     @property
     def default_var_pts(self) -> dict[str, int]:
-        """PyBaMM's, with the model's own `mesh_points`."""
-        return {**super().default_var_pts, **self.mesh_points}
+        """PyBaMM's, with few points in the layers."""
+        return {**super().default_var_pts, **POINTS}
 
     @property
     def default_solver(self) -> pybamm.BaseSolver:

@@ -122,6 +122,17 @@ class MixedElements(pybamm.FiniteVolume):
         right = pybamm.Vector(np.tile(1 - own.left_share, repeats))
         return 1 / (left / matrix(own.from_left) + right / matrix(own.from_right))
 
+    def boundary_value_or_flux(
+        self, symbol: pybamm.Symbol, discretised_child: pybamm.Symbol, bcs: Any = None
+    ) -> pybamm.Symbol:
+        """The value at an end is that of the layer's polynomial."""
+        own = self._operators.get(tuple(discretised_child.domain))
+        if own is None or not isinstance(symbol, pybamm.BoundaryValue):
+            return super().boundary_value_or_flux(symbol, discretised_child, bcs)
+        end = own.from_right[:1] if symbol.side == "left" else own.from_left[-1:]
+        value = self._repeated(end, discretised_child.domains) @ discretised_child
+        return value.with_domains(symbol)
+
     def _repeated(self, matrix: np.ndarray, domains: dict[str, list[str]]) -> pybamm.Matrix:
         repeats = self._get_auxiliary_domain_repeats(domains)
         return pybamm.Matrix(self._block_diagonal(matrix, repeats))

@@ -59,14 +59,13 @@ import casadi
 import numpy as np
 
 from continuum.cell_beyond import BeyondSPMe
-from continuum.cell_layers import MixedElements, layer_submeshes
 from continuum.cell_mesh import pybamm
 from continuum.cell_nodes import SAME, IfNear
 from continuum.cell_particles import diffused
 
 ORDER = 4
 SMALL = 1e-3  # scale of the modes as states: they are solved for that much less closely
-LEAST_POINTS, SEPARATOR_POINTS = 5, 3  # Gauss's
+LEAST_POINTS = 5  # Gauss's in an electrode
 LEAST_SALT = 1.0  # mol m-3, below which an iteration sees no more than that
 USED_UP = 0.05  # of the salt at rest; few modes of a reaction cannot spare a part of an electrode
 END = 1e-4  # stoichiometries are kept this far from 0 and 1
@@ -272,20 +271,9 @@ class ModalSPMe(BeyondSPMe):
 
     @property
     def default_var_pts(self) -> dict[str, int]:
-        """PyBaMM's, with as many of Gauss's points in the layers as the modes ask for."""
+        """PyBaMM's, with as many of Gauss's points in the electrodes as the modes ask for."""
         points = max(LEAST_POINTS, 2 * self.order - 1)
-        layers = {"x_n": points, "x_s": SEPARATOR_POINTS, "x_p": points}
-        return {**super().default_var_pts, **layers}
-
-    @property
-    def default_submesh_types(self) -> dict[str, Any]:
-        """Particles on shells, layers on Gauss's points."""
-        return {**super().default_submesh_types, **layer_submeshes()}
-
-    @property
-    def default_spatial_methods(self) -> dict[str, Any]:
-        """PyBaMM's, with `continuum.cell_layers.MixedElements` through the layers."""
-        return {**super().default_spatial_methods, "macroscale": MixedElements()}
+        return {**super().default_var_pts, "x_n": points, "x_p": points}
 
     @property
     def default_solver(self) -> pybamm.BaseSolver:

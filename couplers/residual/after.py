@@ -88,10 +88,11 @@ def correct(
     rate = found["Current [A]"] / float(parameter_values["Nominal cell capacity [A.h]"])
     surface = [found[f"X-averaged {side} particle surface stoichiometry"] for side in SIDES]
     salt = found["Electrolyte concentration [mol.m-3]"]
+    mesh = solution["Electrolyte concentration [mol.m-3]"].mesh
     known = chosen.about["potential_known"]
     states: dict[str, Any] = {
-        "left_salt": _edge(salt[0], salt[1]) / rest,
-        "right_salt": _edge(salt[-1], salt[-2]) / rest,
+        "left_salt": _at_collector(salt, mesh.nodes - mesh.edges[0]) / rest,
+        "right_salt": _at_collector(salt[::-1], (mesh.edges[-1] - mesh.nodes)[::-1]) / rest,
     }
     for side, x in zip(SIDES, surface, strict=True):
         states[f"{side}_mean"] = found[f"{side.capitalize()} electrode stoichiometry"]
@@ -154,9 +155,10 @@ def _clipped(x: np.ndarray, known: tuple[float, float]) -> np.ndarray:
     return np.clip(x, *known)
 
 
-def _edge(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Value at the collector, from the two cells next to it, as PyBaMM extrapolates."""
-    return 1.5 * first - 0.5 * second
+def _at_collector(salt: np.ndarray, away: np.ndarray) -> np.ndarray:
+    """Value at the collector, where it is flat, from the two points next to it; (place, time)."""
+    near, far = away[:2] ** 2
+    return (far * salt[0] - near * salt[1]) / (far - near)
 
 
 def _potential(values: pybamm.ParameterValues, side: str) -> Callable[[np.ndarray], np.ndarray]:

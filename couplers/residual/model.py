@@ -27,7 +27,6 @@ UNCORRECTED = "Uncorrected voltage [V]"
 INSIDE = "Corrector weight"
 GATE = 0.02  # of the box's width, over which the correction fades outside it
 LARGEST = 0.2  # V, that no correction exceeds
-MESH_POINTS = {"x_n": 25, "x_s": 5, "x_p": 25}
 
 
 def signature() -> dict[str, pybamm.Symbol]:
@@ -146,8 +145,6 @@ class CorrectedSPMe(BeyondSPMe):
     >>> bool(abs(solution["Voltage correction [V]"].entries).max() > 1e-4)
     True
     """
-
-    mesh_points = MESH_POINTS
 
     def __init__(
         self,

@@ -1,5 +1,7 @@
 """Mixed elements through a cell's layers: exact rates, conservation, what they are not made for."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.optimize import brentq
@@ -16,7 +18,7 @@ def laid(points, mesh_class=GaussSubMesh):
     """Three layers on so many points."""
     geometry = {
         layer: {x: {"min": a, "max": b}}
-        for layer, x, a, b in zip(LAYERS, VARIABLES, BORDERS, BORDERS[1:], strict=False)
+        for layer, x, (a, b) in zip(LAYERS, VARIABLES, pairwise(BORDERS), strict=True)
     }
     return pybamm.Mesh(
         geometry,
@@ -161,6 +163,20 @@ def test_between_nodes_and_edges_polynomials_are_kept_and_jumps_shared():
     left, right = LENGTHS[0] / (4 * 5), LENGTHS[1] / (3 * 4)
     expected = (left + right) / (left / 1.0 + right / 3.0)
     assert moved(jump, "node to edge", "harmonic")[4] == pytest.approx(expected)
+
+
+def test_a_value_at_an_end_is_the_polynomial_s():
+    mesh, method = laid((4, 3, 5)), MixedElements()
+    method.build(mesh)
+    shape = np.polynomial.Polynomial([0.3, -1.0, 2.0])
+    for layer, (start, end) in zip(LAYERS, pairwise(BORDERS), strict=True):
+        child = pybamm.Variable("c", domain=layer)
+        nodes = mesh[layer].nodes
+        values = pybamm.StateVector(slice(0, len(nodes)), domains={"primary": [layer]})
+        for side, place in (("left", start), ("right", end)):
+            symbol = pybamm.BoundaryValue(child, side)
+            found = method.boundary_value_or_flux(symbol, values)
+            assert found.evaluate(y=shape(nodes)[:, None]) == pytest.approx(shape(place))
 
 
 def test_on_another_mesh_it_is_the_method_of_finite_volumes():
