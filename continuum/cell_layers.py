@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -73,22 +73,45 @@ class MixedElements(pybamm.FiniteVolume):
     ----------
     options : dict, optional
         As for ``pybamm.FiniteVolume``.
+
+    Raises
+    ------
+    ValueError
+        If some of the layers are on `GaussSubMesh` and others are not.
+    NotImplementedError
+        For the gradient of what has a Dirichlet condition.
     """
 
     def build(self, mesh: pybamm.Mesh) -> None:
         """Take a mesh; where layers are joined, the points are put back in their places."""
         super().build(mesh)
         self._operators: dict[tuple[str, ...], _Operators] = {}
-        there = [name for name in LAYERS if isinstance(mesh.get((name,)), GaussSubMesh)]
-        for first, last in combinations(range(len(there) + 1), 2):
-            names = tuple(there[first:last])
+        there = [name for name in LAYERS if (name,) in mesh]
+        ours = [name for name in there if isinstance(mesh[name], GaussSubMesh)]
+        if 0 < len(ours) < len(there):
+            raise ValueError(
+                f"GaussSubMesh is given for {', '.join(ours)} only; expected for all of "
+                f"{', '.join(there)} or for none: lay all of layer_submeshes() over the others."
+            )
+        for first, last in combinations(range(len(ours) + 1), 2):
+            names = tuple(ours[first:last])
             parts = [mesh[name] for name in names]
-            if any(a.edges[-1] != b.edges[0] for a, b in pairwise(parts)):
-                continue
             if len(parts) > 1:
                 joined = (np.concatenate([getattr(p, k) for p in parts]) for k in _KEPT)
                 _put(mesh[names], *joined)
             self._operators[names] = _operators(parts)
+
+    def gradient(
+        self, symbol: pybamm.Symbol, discretised_symbol: pybamm.Symbol, boundary_conditions: Any
+    ) -> pybamm.Symbol:
+        """Slopes at the edges, given ones at the first and the last."""
+        kinds = [kind for _, kind in boundary_conditions.get(symbol, {}).values()]
+        if tuple(symbol.domain) in self._operators and "Dirichlet" in kinds:
+            raise NotImplementedError(
+                f"MixedElements takes Neumann conditions, and {symbol.name!r} has a Dirichlet one: "
+                "use pybamm.FiniteVolume and one of its meshes."
+            )
+        return super().gradient(symbol, discretised_symbol, boundary_conditions)
 
     def gradient_matrix(self, domain: list[str], domains: dict[str, list[str]]) -> pybamm.Symbol:
         """From values at the nodes to slopes at the edges, but the first and the last."""

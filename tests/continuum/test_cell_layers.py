@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from continuum.cell_layers import LAYERS, GaussSubMesh, MixedElements, lagrange, lobatto
+from continuum.cell_layers import (
+    LAYERS,
+    GaussSubMesh,
+    MixedElements,
+    lagrange,
+    layer_submeshes,
+    lobatto,
+)
 from continuum.cell_mesh import pybamm
+from continuum.cell_modes import ModalSPMe
 
 LENGTHS, CONDUCTANCES = np.array([1.0, 0.3, 0.7]), np.array([0.2, 1.0, 0.4])
 BORDERS = np.append(0.0, LENGTHS.cumsum())
@@ -186,3 +194,24 @@ def test_on_another_mesh_it_is_the_method_of_finite_volumes():
         for method in (MixedElements, pybamm.FiniteVolume)
     )
     np.testing.assert_array_equal(one(c), other(c))
+
+
+def test_what_it_does_not_hold_for_is_refused():
+    submeshes = {**layer_submeshes(), "separator": pybamm.Uniform1DSubMesh}
+    values = pybamm.ParameterValues("Chen2020")
+    mixed = pybamm.Simulation(
+        ModalSPMe(),
+        parameter_values=values,
+        submesh_types={**ModalSPMe().default_submesh_types, **submeshes},
+    )
+    with pytest.raises(ValueError, match="for negative electrode, positive electrode only"):
+        mixed.build()
+    model = pybamm.lithium_ion.DFN()
+    dirichlet = pybamm.Simulation(
+        model,
+        parameter_values=values,
+        submesh_types={**model.default_submesh_types, **layer_submeshes()},
+        spatial_methods={**model.default_spatial_methods, "macroscale": MixedElements()},
+    )
+    with pytest.raises(NotImplementedError, match="'Negative electrode potential .* Dirichlet"):
+        dirichlet.build()
