@@ -58,7 +58,7 @@ from typing import Any
 import casadi
 import numpy as np
 
-from continuum.cell_beyond import BeyondSPMe
+from continuum.cell_beyond import LONGEST_STEP, BeyondSPMe
 from continuum.cell_mesh import pybamm
 from continuum.cell_nodes import SAME, IfNear
 from continuum.cell_particles import diffused
@@ -277,8 +277,10 @@ class ModalSPMe(BeyondSPMe):
 
     @property
     def default_solver(self) -> pybamm.BaseSolver:
-        """IDAKLU, with algebraic states left out of the test of errors."""
-        return pybamm.IDAKLUSolver(options={"suppress_algebraic_error": True})
+        """IDAKLU in steps of a minute at most, algebraic states left out of its test of errors."""
+        return pybamm.IDAKLUSolver(
+            options={"dt_max": LONGEST_STEP, "suppress_algebraic_error": True}
+        )
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,9 @@ class CorrectedSPMe(BeyondSPMe):
     corrected. ``"Uncorrected voltage [V]"`` and ``"Voltage correction [V]"`` stand beside them.
     ``"Corrector weight"`` is 1 inside the box of features that the network was trained in; the
     correction fades to 0 outside it, and is 0 throughout for a cell of other measures. The
-    ensemble's spread is for `couplers.residual.after.correct`, after the solve.
+    ensemble's spread is for `couplers.residual.after.correct`, after the solve. The model's own
+    ``default_solver`` takes steps of a minute at most: at a constant current another one may leap
+    over a cut-off, to where a potential means nothing.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ porous-electrode model (P2D, DFN) resolves where the reaction runs. A small netw
 voltage what is lacking, inside PyBaMM, cut-offs and all. An ensemble says afterwards how far to
 trust it, and abstains where it was never trained: at 2.5C this cell uses up its electrolyte, and no
 correction of a voltage helps there. `ModalSPMe` does: it lets the reaction be uneven, has learnt
-nothing, and costs about twice as much.
+nothing, and costs about twice as much as SPMe.
 
     python study.py            # 15 s on one core; writes spme_to_p2d.png
 

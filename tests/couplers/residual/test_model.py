@@ -110,6 +110,19 @@ def test_experiment_holds_and_stops_at_the_corrected_voltage(
     )
 
 
+@pytest.mark.parametrize("points", [7, 12])
+def test_a_long_step_does_not_leap_over_a_cut_off(points: int) -> None:
+    """Ai2020 beyond 4.2 V: its potential falls to 0, where a step of half an hour would end."""
+    model = CorrectedSPMe("Ai2020")
+    solution = pybamm.Simulation(
+        model,
+        parameter_values=pybamm.ParameterValues("Ai2020"),
+        var_pts={**model.default_var_pts, "x_n": points, "x_s": 5, "x_p": points},
+        experiment=pybamm.Experiment(["Charge at 0.5C until 4.18 V"], period="10 minutes"),
+    ).solve(initial_soc=0.2)
+    assert solution.t[-1] == pytest.approx(5488, abs=2)
+
+
 def test_one_drive_outside_and_inside_agree_with_the_student(
     values: pybamm.ParameterValues,
 ) -> None:
