@@ -40,8 +40,8 @@ Gauss's, over the few points of `continuum.cell_layers`: what a porous electrode
 potentials, and they are needed at no more places than tell the modes apart.
 
 In eight published sets a drive cycle is 0.001 to 0.04 mV (RMS) from P2D, a discharge from full at
-2C at most 0.93 mV, at 1.6 to 2.3 times the cost of SPMe; with two modes 0.002 to 0.13 mV at 1.1 to
-1.9 times. That is measured in ``benchmarks/residual.py``.
+2C at most 0.93 mV, at 1.6 to 2.3 times the cost of SPMe on finite volumes; with two modes 0.002 to
+0.13 mV at 1.1 to 1.6 times. That is measured in ``benchmarks/residual.py``.
 
 References
 ----------
