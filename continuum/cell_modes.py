@@ -58,7 +58,7 @@ from typing import Any
 import casadi
 import numpy as np
 
-from continuum.cell_beyond import LONGEST_STEP, BeyondSPMe
+from continuum.cell_beyond import LONGEST_STEP, TOLERANCES, BeyondSPMe
 from continuum.cell_mesh import pybamm
 from continuum.cell_nodes import SAME, IfNear
 from continuum.cell_particles import diffused
@@ -277,9 +277,9 @@ class ModalSPMe(BeyondSPMe):
 
     @property
     def default_solver(self) -> pybamm.BaseSolver:
-        """IDAKLU in steps of a minute at most, algebraic states left out of its test of errors."""
+        """The same, with algebraic states left out of its test of errors."""
         return pybamm.IDAKLUSolver(
-            options={"dt_max": LONGEST_STEP, "suppress_algebraic_error": True}
+            **TOLERANCES, options={"dt_max": LONGEST_STEP, "suppress_algebraic_error": True}
         )
 
 
