@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.residual import per_step
 from benchmarks.residual_methods import data
 from continuum.cell import pybamm
 from couplers.residual import batch, checking, modal
@@ -261,13 +262,7 @@ def speed(name):
                 electrolyte={"diffusivity_scale": rng.uniform(0.8, 1.2, count)},
             )
             current = torch.as_tensor(cell.capacity * rng.uniform(-0.5, 1.0, (steps, count)))
-            least = np.inf
-            for _ in range(REPEATS):
-                started = time.process_time()
-                for k in range(steps):
-                    cells.advance(current[k], 1.0)
-                least = min(least, time.process_time() - started)
-            found[label][f"{count} cells"] = round(1e6 * least / count / steps, 2)
+            found[label][f"{count} cells"] = round(per_step(cells, current, REPEATS), 2)
     found["P2D to modal SPMe"] = {
         cells: round(found["P2D"][cells] / spent, 2) for cells, spent in found["modal SPMe"].items()
     }
