@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from continuum.cell_layers import MixedElements, layer_submeshes
 from continuum.cell_mesh import pybamm
@@ -35,6 +35,8 @@ class BeyondSPMe(pybamm.lithium_ion.SPMe):
     ValueError
         For options other than the default ones.
     """
+
+    solver_options: ClassVar[Mapping[str, Any]] = {"dt_max": LONGEST_STEP}
 
     def __init__(self, options: dict[str, Any] | None, name: str) -> None:
         super().__init__(options, name)
@@ -115,7 +117,7 @@ class BeyondSPMe(pybamm.lithium_ion.SPMe):
 
         Its steps cannot leap over a cut-off, to where a potential means nothing.
         """
-        return pybamm.IDAKLUSolver(**TOLERANCES, options={"dt_max": LONGEST_STEP})
+        return pybamm.IDAKLUSolver(**TOLERANCES, options=dict(self.solver_options))
 
 
 def _towards(current: pybamm.Symbol, margin: pybamm.Symbol) -> pybamm.Symbol:

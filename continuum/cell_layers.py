@@ -97,8 +97,8 @@ class MixedElements(pybamm.FiniteVolume):
             names = tuple(ours[first:last])
             parts = [mesh[name] for name in names]
             if len(parts) > 1:
-                joined = (np.concatenate([getattr(p, k) for p in parts]) for k in _KEPT)
-                _put(mesh[names], *joined)
+                nodes = np.concatenate([part.nodes for part in parts])
+                _put(mesh[names], nodes, np.concatenate([part.d_edges for part in parts]))
             self._operators[names] = _operators(parts)
 
     def gradient(
@@ -215,10 +215,7 @@ class _Operators:
     from_left: np.ndarray  # values at the edges, of the layer to the left where layers meet
     from_right: np.ndarray
     to_nodes: np.ndarray
-    left_share: np.ndarray  # of the weight of an edge
-
-
-_KEPT = ("nodes", "d_edges")
+    left_share: np.ndarray  # of the weight of an edge; within a layer both sides are the same
 
 
 def _put(mesh: pybamm.SubMesh1D, nodes: np.ndarray, weights: np.ndarray) -> None:
@@ -229,7 +226,7 @@ def _operators(parts: Sequence[GaussSubMesh]) -> _Operators:
     count = sum(part.npts for part in parts)
     divergence, to_nodes = np.zeros((count, count + 1)), np.zeros((count, count + 1))
     from_left, from_right = np.zeros((count + 1, count)), np.zeros((count + 1, count))
-    left, right = np.zeros(count + 1), np.zeros(count + 1)  # weights of the edges
+    weights, left = np.zeros(count + 1), np.zeros(count + 1)  # of the edges, and the left layer's
     first = 0
     for part in parts:
         last, length = first + part.npts, part.edges[-1] - part.edges[0]
@@ -238,16 +235,12 @@ def _operators(parts: Sequence[GaussSubMesh]) -> _Operators:
         divergence[inside, edges] = lagrange(ends, gauss, slope=True) * 2 / length
         to_nodes[inside, edges] = lagrange(ends, gauss)
         at_edges = lagrange(gauss, ends)
-        from_right[first:last, inside], right[first:last] = at_edges[:-1], part.edge_weights[:-1]
+        from_right[first:last, inside] = at_edges[:-1]
         from_left[first + 1 : last + 1, inside] = at_edges[1:]
+        weights[edges] += part.edge_weights
         left[first + 1 : last + 1] = part.edge_weights[1:]
         first = last
     from_left[0], from_right[-1] = from_right[0], from_left[-1]
-    share = left / (left + right)
-    # an edge within a layer is the same from both sides
-    meeting = np.cumsum([part.npts for part in parts])[:-1]
-    weights = np.maximum(left, right)
-    weights[meeting] = (left + right)[meeting]
     by_node = np.concatenate([part.d_edges for part in parts])
     gradient = -(divergence.T * by_node)[1:-1] / weights[1:-1, None]
-    return _Operators(gradient, divergence, from_left, from_right, to_nodes, share)
+    return _Operators(gradient, divergence, from_left, from_right, to_nodes, left / weights)

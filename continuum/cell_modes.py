@@ -52,13 +52,14 @@ Doyle, Fuller, Newman, J. Electrochem. Soc. 140, 1526 (1993), https://doi.org/10
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import casadi
 import numpy as np
 
-from continuum.cell_beyond import LONGEST_STEP, TOLERANCES, BeyondSPMe
+from continuum.cell_beyond import BeyondSPMe
 from continuum.cell_mesh import pybamm
 from continuum.cell_nodes import SAME, IfNear
 from continuum.cell_particles import diffused
@@ -110,6 +111,11 @@ class ModalSPMe(BeyondSPMe):
     >>> bool(uneven[-1] > 1.1 * uneven[0])  # more at the separator
     True
     """
+
+    solver_options: ClassVar[Mapping[str, Any]] = {
+        **BeyondSPMe.solver_options,
+        "suppress_algebraic_error": True,
+    }
 
     def __init__(
         self,
@@ -274,13 +280,6 @@ class ModalSPMe(BeyondSPMe):
         """PyBaMM's, with as many of Gauss's points in the electrodes as the modes ask for."""
         points = max(LEAST_POINTS, 2 * self.order - 1)
         return {**super().default_var_pts, "x_n": points, "x_p": points}
-
-    @property
-    def default_solver(self) -> pybamm.BaseSolver:
-        """The same, with algebraic states left out of its test of errors."""
-        return pybamm.IDAKLUSolver(
-            **TOLERANCES, options={"dt_max": LONGEST_STEP, "suppress_algebraic_error": True}
-        )
 
 
 @dataclass(frozen=True)
